@@ -1,0 +1,4 @@
+#' @keywords internal
+#' @importFrom rlang %||%
+#' @useDynLib patina, .registration = TRUE
+"_PACKAGE"

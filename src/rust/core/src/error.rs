@@ -1,0 +1,55 @@
+//! The errors of the core, one variant for each thing a caller can get wrong.
+
+use thiserror::Error;
+
+/// What can be wrong with the input of the core's functions.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Too few locations for the method.
+    #[error("there are {n} locations, and at least {needed} are needed")]
+    TooFewLocations {
+        /// Locations given.
+        n: usize,
+        /// Locations needed.
+        needed: usize,
+    },
+    /// Coordinates must have one to three dimensions.
+    #[error("locations have {0} coordinates, and 1, 2 or 3 are allowed")]
+    Dimension(usize),
+    /// A coordinate is NaN or infinite.
+    #[error("location {0} has a coordinate that is not finite")]
+    NonFiniteLocation(usize),
+    /// All locations are the same point.
+    #[error("all locations are identical")]
+    IdenticalLocations,
+    /// Two arguments that describe the same things differ in size.
+    #[error("{what}: expected {expected}, got {got}")]
+    Shape {
+        /// The quantity.
+        what: &'static str,
+        /// The size it should have.
+        expected: usize,
+        /// The size it has.
+        got: usize,
+    },
+    /// A parameter is outside its range.
+    #[error("{name} is {value}, and must be {must_be}")]
+    Parameter {
+        /// The parameter.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What is allowed.
+        must_be: &'static str,
+    },
+    /// A decomposition did not converge.
+    #[error("the eigendecomposition of the {0} kernel did not converge")]
+    NoConvergence(String),
+    /// Serialised data could not be read.
+    #[error("serialised data is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// The core's result type.
+pub type Result<T> = std::result::Result<T, Error>;

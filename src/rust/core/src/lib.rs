@@ -1,0 +1,15 @@
+//! patina-core: Gaussian process tests and histology for spatial gene expression, without R.
+//!
+//! The model of one gene over n locations is `y = B beta + f + e`, `f ~ N(0, s2 K)`, `e ~ N(0, s2 delta I)`
+//! (Svensson, Teichmann, Stegle 2018, doi:10.1038/nmeth.4636). The modules follow the computation:
+//! [`locations`], [`kernel`] and [`spectrum`] turn coordinates into eigenpairs.
+
+pub mod error;
+pub mod kernel;
+pub mod locations;
+pub mod spectrum;
+
+pub use error::{Error, Result};
+pub use kernel::Kernel;
+pub use locations::Locations;
+pub use spectrum::Spectrum;

@@ -1,0 +1,124 @@
+//! Where expression was measured: points in one to three dimensions, in one or several samples.
+
+use crate::error::{Error, Result};
+use faer::{Mat, MatRef};
+use std::ops::Range;
+
+/// Checked locations: at least [`Locations::MIN`] finite points in 1, 2 or 3 dimensions, not all the same.
+///
+/// Several samples (slides) are several runs of consecutive rows; points of different samples
+/// have no distance and do not depend on each other.
+#[derive(Debug, Clone)]
+pub struct Locations {
+    coords: Mat<f64>,
+    samples: Vec<Range<usize>>,
+}
+
+impl Locations {
+    /// The fewest locations that a test makes sense for.
+    pub const MIN: usize = 5;
+
+    /// One sample: `coords` has a row for each location, and a column for each dimension.
+    pub fn new(coords: MatRef<'_, f64>) -> Result<Self> {
+        Self::with_samples(coords, &[coords.nrows()])
+    }
+
+    /// Several samples, whose rows follow each other: `sizes` are their numbers of rows.
+    pub fn with_samples(coords: MatRef<'_, f64>, sizes: &[usize]) -> Result<Self> {
+        let (n, d) = coords.shape();
+        if !(1..=3).contains(&d) {
+            return Err(Error::Dimension(d));
+        }
+        if n < Self::MIN {
+            return Err(Error::TooFewLocations { n, needed: Self::MIN });
+        }
+        let total: usize = sizes.iter().sum();
+        if total != n || sizes.contains(&0) {
+            return Err(Error::Shape { what: "rows of all samples", expected: n, got: total });
+        }
+        for i in 0..n {
+            if (0..d).any(|j| !coords[(i, j)].is_finite()) {
+                return Err(Error::NonFiniteLocation(i + 1));
+            }
+        }
+        let mut samples = Vec::with_capacity(sizes.len());
+        let mut start = 0;
+        for &size in sizes {
+            samples.push(start..start + size);
+            start += size;
+        }
+        let varies = |rows: &Range<usize>| {
+            rows.clone().any(|i| (0..d).any(|j| coords[(i, j)] != coords[(rows.start, j)]))
+        };
+        if !samples.iter().any(varies) {
+            return Err(Error::IdenticalLocations);
+        }
+        Ok(Self { coords: coords.to_owned(), samples })
+    }
+
+    /// Number of locations.
+    pub fn len(&self) -> usize {
+        self.coords.nrows()
+    }
+
+    /// Never true: there are at least [`Locations::MIN`].
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of dimensions, 1 to 3.
+    pub fn dim(&self) -> usize {
+        self.coords.ncols()
+    }
+
+    /// The coordinates, a row for each location.
+    pub fn coords(&self) -> MatRef<'_, f64> {
+        self.coords.as_ref()
+    }
+
+    /// The rows of each sample.
+    pub fn samples(&self) -> &[Range<usize>] {
+        &self.samples
+    }
+
+    /// Squared distance of two locations (whatever their samples).
+    #[inline]
+    pub fn squared_distance(&self, i: usize, j: usize) -> f64 {
+        let mut sum = 0.0;
+        for k in 0..self.coords.ncols() {
+            let diff = self.coords[(i, k)] - self.coords[(j, k)];
+            sum += diff * diff;
+        }
+        sum
+    }
+
+    /// The smallest non-zero and the largest distance between locations of one sample.
+    pub fn distance_range(&self) -> (f64, f64) {
+        let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
+        for rows in &self.samples {
+            for i in rows.clone() {
+                for j in rows.start..i {
+                    let d2 = self.squared_distance(i, j);
+                    most = most.max(d2);
+                    if d2 > 0.0 {
+                        least = least.min(d2);
+                    }
+                }
+            }
+        }
+        (least.sqrt(), most.sqrt())
+    }
+
+    /// `count` log-spaced lengthscales from half the smallest non-zero distance to twice the largest,
+    /// SpatialDE's default grid.
+    pub fn default_grid(&self, count: usize) -> Vec<f64> {
+        let (least, most) = self.distance_range();
+        let (from, to) = ((least / 2.0).log10(), (most * 2.0).log10());
+        (0..count)
+            .map(|i| {
+                let t = if count > 1 { i as f64 / (count - 1) as f64 } else { 0.0 };
+                10f64.powf(from + (to - from) * t)
+            })
+            .collect()
+    }
+}
