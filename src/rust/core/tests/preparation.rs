@@ -19,7 +19,8 @@ fn bulb_is_prepared_as_the_reference_run() {
         let squares: f64 = y.iter().map(|v| (v - mean) * (v - mean)).sum();
         let variance = squares / (n - 1.0);
         let ll = -0.5 * (n * (2.0 * std::f64::consts::PI * variance).ln() + n - 1.0);
-        assert!((ll - reference[row]).abs() < 1e-6, "{}: {ll} {}", genes[row], reference[row]);
+        // SpatialDE fits phi iteratively, to a relative 1e-8 or so.
+        assert!((ll - reference[row]).abs() < 1e-5, "{}: {ll} {}", genes[row], reference[row]);
     }
 }
 
