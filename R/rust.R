@@ -18,7 +18,9 @@ call_rust <- function(fn, ..., call = rlang::caller_env()) {
   )
 }
 
-#' Number of threads to use: the option `patina.threads`, else all cores, and at most 2 under R CMD check
+#' Number of threads to use
+#'
+#' The option `patina.threads`, else all cores, and at most 2 under R CMD check.
 #'
 #' @param threads The user's `threads` argument, or `NULL`.
 #' @noRd
