@@ -1,0 +1,4 @@
+library(testthat)
+library(patina)
+
+test_check("patina")
