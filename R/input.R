@@ -2,6 +2,9 @@
 
 #' Bring any supported input into one form
 #'
+#' Importing the class loads Matrix, and with it the methods for sparse blocks, in every process.
+#'
+#' @importClassesFrom Matrix dgCMatrix
 #' @param x Expression: a data.frame (spots in rows), a matrix, sparse Matrix or DelayedMatrix (genes in rows),
 #'   or a SummarizedExperiment and its descendants.
 #' @param coords 1 to 3 coordinates for each spot: a data.frame, tibble, matrix or (one coordinate) vector; for a
@@ -574,9 +577,7 @@ check_shape <- function(
 ) {
   n <- nrow(coords)
   named <- rownames(coords)
-  other_way <- if (
-    !is.null(named) && !is.null(spots) && !is.null(genes) && n_genes > 0L
-  ) {
+  other_way <- if (!is.null(named) && !is.null(spots) && !is.null(genes) && n_genes > 0L) {
     !any(named %in% spots) && mean(named %in% genes) > 0.5
   } else {
     n_spots != n && n_genes == n
