@@ -3,8 +3,8 @@
 #' Signal an error of class `patina_error_<class>`
 #'
 #' @param message A cli message: what was wrong, with what; an `i` bullet says what to do.
-#' @param class What kind of error: "input", "coords", "names", "counts", "argument", "data", "rust",
-#'   ...
+#' @param class What kind of error: "input", "coords", "names", "counts", "argument", "data",
+#'   "rust", ...
 #' @param call The user's call, as the error should show it.
 #' @param env Where `message` is glued.
 #' @noRd

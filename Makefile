@@ -1,0 +1,66 @@
+# The verbs of working on patina; people and CI use the same ones. `make` lists them.
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/patina
+# Compiled Rust dependencies outlive a build here.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+# The package as built from this folder goes to a library of its own: `make install` is for yours.
+LIBRARY := $(CURDIR)/.build/library
+with_library := R_LIBS="$(LIBRARY)$(if $(R_LIBS),:$(R_LIBS))"
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+manifest := src/rust/Cargo.toml
+sources := DESCRIPTION NAMESPACE configure $(shell find R exec inst src -type f \
+	-not -path '*/target/*' -not -name '*.o' -not -name '*.so' -not -name 'Makevars' 2>/dev/null)
+
+.PHONY: help setup build install demo test test-rust test-r lint format document check bench clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: ## install what is missing (Debian, as root), or say what is
+	@tools/setup.sh
+
+build: setup .build/installed ## compile and install into .build/library
+
+.build/installed: $(sources)
+	@mkdir -p $(LIBRARY)
+	R CMD INSTALL --no-test-load --library=$(LIBRARY) .
+	@touch $@
+
+install: setup ## install into your own R library
+	R CMD INSTALL .
+
+demo: build ## test the genes of a real tissue; writes demo/results.csv and demo/top_genes.png
+	@$(with_library) Rscript tools/demo.R
+
+test: build ## all tests, Rust and R, with a summary line for each
+	@$(with_library) tools/test.sh cargo testthat
+
+test-rust: setup ## cargo test
+	@tools/test.sh cargo
+
+test-r: build ## testthat
+	@$(with_library) tools/test.sh testthat
+
+lint: build ## formatting of Rust and R, clippy, lintr
+	@$(with_library) tools/test.sh rustfmt clippy air lintr
+
+format: ## format Rust and R in place
+	cargo fmt --all --manifest-path $(manifest)
+	"$$(tools/setup.sh air)" format .
+
+document: build ## help pages, NAMESPACE and the wrappers of the Rust functions
+	$(with_library) Rscript tools/wrappers.R
+	@$(MAKE) --no-print-directory build
+	$(with_library) Rscript -e 'roxygen2::roxygenise(load_code = "installed")'
+
+check: setup ## R CMD check of the built package
+	@mkdir -p .build/check
+	cd .build/check && rm -f patina_*.tar.gz && R CMD build ../.. && R CMD check --no-manual patina_*.tar.gz
+
+bench: build ## benchmarks: the Rust core, then whole calls
+	cargo bench --manifest-path $(manifest)
+	@for script in bench/*.R; do echo "== $$script"; $(with_library) Rscript $$script || exit 1; done
+
+clean: ## remove what was built here (not the cache of compiled dependencies)
+	rm -rf .build demo src/Makevars src/Makevars.win src/*.o src/*.so src/*.dll src/rust/target
