@@ -5,19 +5,24 @@
 #' Importing the class loads Matrix, and with it the methods for sparse blocks, in every process.
 #'
 #' @importClassesFrom Matrix dgCMatrix
-#' @param x Expression: a data.frame (spots in rows), a matrix, sparse Matrix or DelayedMatrix (genes in rows),
-#'   or a SummarizedExperiment and its descendants.
-#' @param coords 1 to 3 coordinates for each spot: a data.frame, tibble, matrix or (one coordinate) vector; for a
-#'   SummarizedExperiment also the names of columns of its colData. `NULL` if `x` carries them.
+#' @param x Expression: a data.frame (spots in rows), a matrix, sparse Matrix or DelayedMatrix
+#'   (genes in rows), or a SummarizedExperiment and its descendants.
+#' @param coords 1 to 3 coordinates for each spot: a data.frame, tibble, matrix or (one coordinate)
+#'   vector; for a SummarizedExperiment also the names of columns of its colData. `NULL` if `x`
+#'   carries them.
 #' @param assay Name or number of the assay of a SummarizedExperiment.
 #' @param sample_info One row per spot, for `covariates` and `sample_id`; by default the colData.
-#' @param sample_id Which slide each spot belongs to: the name of a column of the sample table or one value per spot.
+#' @param sample_id Which slide each spot belongs to: the name of a column of the sample table or
+#'   one value per spot.
 #' @param call The user's call, for errors.
-#' @returns A list of class `patina_input`:
-#'   `genes`, `spots` (names), `coords` (double matrix, spots × 1..3, named columns), `samples` (data.frame, a row per
-#'   spot), `sample_id` (factor or `NULL` if there is one sample), `values` (the expression), `storage` (how: "columns", a
-#'   list of genes; "dense", genes × spots; "sparse", dgCMatrix of spots × genes; "delayed", genes × spots) and
-#'   `spots_in_rows`. Rows follow the order of the spots in `x`.
+#' @returns A list of class `patina_input`; rows follow the order of the spots in `x`:
+#'   - `genes`, `spots`: names, "gene1", "spot1", ... if there are none;
+#'   - `coords`: double matrix, spots × 1..3, with column names;
+#'   - `samples`: data.frame, a row for each spot;
+#'   - `sample_id`: factor, or `NULL` if there is one sample;
+#'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
+#'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots);
+#'   - `spots_in_rows`: whether `x` had them there.
 #' @noRd
 as_input <- function(
   x,
@@ -69,7 +74,8 @@ as_input.matrix <- function(
     abort_patina(
       c(
         "{.arg x} must be a matrix of numbers, not of type {.cls {typeof(x)}}.",
-        i = "A column of names turns {.fn as.matrix}'s result into text: move the names into the row names first."
+        i = "A column of names turns {.fn as.matrix}'s result into text: move the names into the
+          row names first."
       ),
       class = "input",
       call = call
@@ -186,7 +192,8 @@ as_input.SummarizedExperiment <- function(
     if (length(missing) > 0L) {
       abort_patina(
         c(
-          "{.arg coords} names {.val {first_few(missing)}}, which {.code colData(x)} does not have.",
+          "{.arg coords} names {.val {first_few(missing)}}, which {.code colData(x)} does not
+            have.",
           i = "Its columns are {.val {first_few(names(col_data), 10L)}}."
         ),
         class = "coords",
@@ -198,7 +205,8 @@ as_input.SummarizedExperiment <- function(
     abort_patina(
       c(
         "{.arg coords} is missing, and a {.cls {class(x)[1]}} carries no coordinates.",
-        i = "Give a table with one row per spot, or the names of two columns of {.code colData(x)}: {.code coords = c(\"x\", \"y\")}.",
+        i = "Give a table with one row per spot, or the names of two columns of {.code colData(x)}:
+          {.code coords = c(\"x\", \"y\")}.",
         i = "A {.cls SpatialExperiment} carries its own."
       ),
       class = "coords",
@@ -243,9 +251,11 @@ as_input.default <- function(
   abort_patina(
     c(
       "{.arg x} has class {.cls {class(x)}}, which patina does not know.",
-      i = "Give a data.frame (spots in rows), or a matrix, sparse Matrix or DelayedMatrix (genes in rows), or a SummarizedExperiment, SingleCellExperiment or SpatialExperiment.",
+      i = "Give a data.frame (spots in rows), or a matrix, sparse Matrix or DelayedMatrix (genes in
+        rows), or a SummarizedExperiment, SingleCellExperiment or SpatialExperiment.",
       i = if (inherits(x, "Seurat")) {
-        "From a Seurat object take {.code Seurat::GetAssayData()} and {.code Seurat::GetTissueCoordinates()}."
+        "From a Seurat object take {.code Seurat::GetAssayData()} and
+          {.code Seurat::GetTissueCoordinates()}."
       }
     ),
     class = "input",
@@ -301,7 +311,8 @@ input_sparse_block <- function(input, genes) {
 #' Cut the genes into blocks that are read one at a time
 #'
 #' @param input A `patina_input`.
-#' @param max_values How many values a dense block may hold (the default is 64 MB); delayed input keeps to
+#' @param max_values How many values a dense block may hold (the default is 64 MB); delayed input
+#'   keeps to
 #'   DelayedArray's own grid, which follows the file's chunks.
 #' @returns A list of index vectors, in order, that cover all genes.
 #' @noRd
@@ -336,7 +347,8 @@ new_input <- function(
     abort_patina(
       c(
         "{.arg coords} is missing.",
-        i = "Give a table with one row per spot and 1 to 3 columns; only a {.cls SpatialExperiment} carries its own."
+        i = "Give a table with one row per spot and 1 to 3 columns; only a {.cls SpatialExperiment}
+          carries its own."
       ),
       class = "coords",
       call = call
@@ -360,7 +372,8 @@ new_input <- function(
   if (length(duplicated) > 0L) {
     warn_patina(
       c(
-        "{length(duplicated)} gene name{?s} occur{?s/} more than once: {.val {first_few(duplicated)}}.",
+        "{length(duplicated)} gene name{?s} occur{?s/} more than once:
+          {.val {first_few(duplicated)}}.",
         i = "Every row is kept; results are told apart by their order only."
       ),
       class = "duplicated_genes"
@@ -466,7 +479,8 @@ check_numeric_columns <- function(columns, spots, coords, call) {
     all(as.character(first) %in% own_row_names(as_table(coords)))
   abort_patina(
     c(
-      "{.arg x} has {length(bad$which)} column{?s} that {?is/are} not numeric: {.field {first_few(bad$label)}}.",
+      "{.arg x} has {length(bad$which)} column{?s} that {?is/are} not numeric:
+        {.field {first_few(bad$label)}}.",
       i = if (looks_like_names) {
         paste(
           if (matches) {
@@ -474,10 +488,12 @@ check_numeric_columns <- function(columns, spots, coords, call) {
           } else {
             "The first column looks like names."
           },
-          "Move it into the row names: {.code x <- data.frame(x[-1], row.names = x[[1]], check.names = FALSE)}."
+          "Move it into the row names:
+            {.code x <- data.frame(x[-1], row.names = x[[1]], check.names = FALSE)}."
         )
       } else {
-        "Keep one column of numbers for each gene; other facts about the spots belong into {.arg sample_info}."
+        "Keep one column of numbers for each gene; other facts about the spots belong into
+          {.arg sample_info}."
       }
     ),
     class = "input",
@@ -514,7 +530,8 @@ as_coords <- function(coords, call) {
   if (length(bad$which) > 0L) {
     abort_patina(
       c(
-        "{.arg coords} has {length(bad$which)} column{?s} that {?is/are} not numeric: {.field {first_few(bad$label)}}.",
+        "{.arg coords} has {length(bad$which)} column{?s} that {?is/are} not numeric:
+          {.field {first_few(bad$label)}}.",
         i = "Keep the coordinates only; names of spots belong into the row names."
       ),
       class = "coords",
@@ -582,13 +599,14 @@ check_shape <- function(
   } else {
     n_spots != n && n_genes == n
   }
-  side <- if (spots_in_rows) "row" else "column"
   if (other_way) {
     abort_patina(
       c(
-        "{.arg x} looks transposed: its {n_genes} {if (spots_in_rows) 'columns' else 'rows'} match the {n} rows of {.arg coords}.",
+        "{.arg x} looks transposed: the {n} rows of {.arg coords} match its
+          {if (spots_in_rows) 'columns' else 'rows'}.",
         i = if (spots_in_rows) {
-          "A data.frame has spots in rows and genes in columns; a matrix the other way round: use {.code as.matrix(x)}."
+          "A data.frame has spots in rows and genes in columns; a matrix the other way round: use
+            {.code as.matrix(x)}."
         } else {
           "A matrix has genes in rows and spots in columns: use {.code t(x)}."
         }
@@ -600,8 +618,9 @@ check_shape <- function(
   if (n_spots != n && (is.null(named) || is.null(spots))) {
     abort_patina(
       c(
-        "{.arg x} has {n_spots} spot{?s} ({side}s) and {.arg coords} has {n} row{?s}.",
-        i = "Give one row of coordinates for each {side} of {.arg x}, in the same order or with the same names."
+        "{.arg x} has {n_spots} spot{?s} ({if (spots_in_rows) 'row' else 'column'}{?s}) and
+          {.arg coords} has {n} row{?s}.",
+        i = "Give one row of coordinates for each spot, in the same order or with the same names."
       ),
       class = "coords",
       call = call
@@ -620,7 +639,8 @@ match_spots <- function(table, spots, call, arg = "coords") {
   if (length(repeated) > 0L) {
     abort_patina(
       c(
-        "Spots cannot be matched by name, because some names occur more than once: {.val {first_few(repeated)}}.",
+        "Spots cannot be matched by name, because some names occur more than once:
+          {.val {first_few(repeated)}}.",
         i = "If {.arg x} and {.arg {arg}} are in the same order: {.code rownames({arg}) <- NULL}."
       ),
       class = "names",
@@ -637,7 +657,8 @@ match_spots <- function(table, spots, call, arg = "coords") {
           "{length(only_x)} of {length(spots)} only in {.arg x}: {.val {first_few(only_x)}}."
         },
         x = if (length(only_table) > 0L) {
-          "{length(only_table)} of {length(named)} only in {.arg {arg}}: {.val {first_few(only_table)}}."
+          "{length(only_table)} of {length(named)} only in {.arg {arg}}:
+            {.val {first_few(only_table)}}."
         },
         i = "Keep the spots that both have.",
         i = if (length(named) == length(spots)) {
@@ -660,7 +681,8 @@ as_samples <- function(sample_info, spots, n_spots, call) {
   }
   if (!is.data.frame(sample_info)) {
     abort_patina(
-      "{.arg sample_info} must be a data.frame with one row per spot, not of class {.cls {class(sample_info)}}.",
+      "{.arg sample_info} must be a data.frame with one row per spot, not of class
+        {.cls {class(sample_info)}}.",
       class = "argument",
       call = call
     )
@@ -694,7 +716,8 @@ as_sample_id <- function(sample_id, samples, spots, n_spots, call) {
     if (!sample_id %in% names(samples)) {
       abort_patina(
         c(
-          "{.arg sample_id} names the column {.val {sample_id}}, which the sample table does not have.",
+          "{.arg sample_id} names the column {.val {sample_id}}, which the sample table does not
+            have.",
           i = if (ncol(samples) > 0L) {
             "Its columns are {.val {first_few(names(samples), 10L)}}."
           } else {
@@ -709,7 +732,8 @@ as_sample_id <- function(sample_id, samples, spots, n_spots, call) {
   } else if (!is.atomic(sample_id) || length(sample_id) != n_spots) {
     abort_patina(
       c(
-        "{.arg sample_id} must be the name of a column of the sample table or have one value per spot.",
+        "{.arg sample_id} must be the name of a column of the sample table or have one value per
+          spot.",
         x = "It has {length(sample_id)} value{?s}; {.arg x} has {n_spots} spot{?s}."
       ),
       class = "argument",
@@ -746,29 +770,27 @@ check_locations <- function(coords, spots, sample_id, call) {
     seq_along(spots),
     sample_id %||% factor(rep("all", length(spots)))
   )
-  few <- lengths(rows) < 5L
-  if (length(spots) == 0L || any(few)) {
-    abort_patina(
-      c(
-        "At least 5 spots are needed{if (is.null(sample_id)) '' else ' in each sample'}, and {.arg x} has {if (is.null(sample_id)) length(spots) else lengths(rows)[few][1]}{if (is.null(sample_id)) '' else paste0(' in sample \"', names(rows)[few][1], '\"')}."
-      ),
-      class = "too_few_spots",
-      call = call
-    )
+  few <- names(rows)[lengths(rows) < 5L]
+  if (length(spots) == 0L || length(few) > 0L) {
+    message <- if (is.null(sample_id)) {
+      "At least 5 spots are needed, and {.arg x} has {length(spots)}."
+    } else {
+      "At least 5 spots are needed in each sample, and {.val {few[1]}} has {lengths(rows)[few[1]]}."
+    }
+    abort_patina(message, class = "too_few_spots", call = call)
   }
-  same <- vapply(
+  is_same <- vapply(
     rows,
     \(i) all(coords[i, ] == rep(coords[i[1L], ], each = length(i))),
     logical(1L)
   )
-  if (any(same)) {
-    where <- if (!is.null(sample_id)) {
-      cli::format_inline(" of sample {.val {names(rows)[same][1]}}")
+  same <- names(rows)[is_same]
+  if (length(same) > 0L) {
+    message <- if (is.null(sample_id)) {
+      "All {length(spots)} spots have the same coordinates: at least two must differ."
+    } else {
+      "All spots of sample {.val {same[1]}} have the same coordinates: at least two must differ."
     }
-    abort_patina(
-      "All {length(rows[same][[1]])} spots{where} have the same coordinates: at least two must differ.",
-      class = "coords",
-      call = call
-    )
+    abort_patina(message, class = "coords", call = call)
   }
 }

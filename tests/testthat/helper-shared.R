@@ -1,4 +1,5 @@
-# Files that some tests need and the package does not contain: the real data sets and reference results.
+# Files that some tests need and the package does not contain: the real data sets and reference
+# results.
 
 data_path <- function(file) {
   shared_file(file, "PATINA_DATA", "data")
@@ -8,7 +9,8 @@ reference_path <- function(file) {
   shared_file(file, "PATINA_REFERENCE", "reference")
 }
 
-# Looks in the folder that an environment variable names, else in shared/<folder> beside the package or
+# Looks in the folder that an environment variable names, else in shared/<folder> beside the
+# package or
 # above. A missing file skips the test, but fails it under CI.
 shared_file <- function(file, variable, folder) {
   named <- Sys.getenv(variable)

@@ -191,7 +191,7 @@ test_that("samples are taken from a column or a vector", {
   expect_error(as_input(counts, coords, sample_id = c(NA, id[-1])), class = "patina_error_argument")
   expect_error(
     as_input(counts, coords, sample_id = rep(c("a", "b"), c(9, 3))),
-    "sample \"b\"",
+    "\"b\" has 3",
     class = "patina_error_too_few_spots"
   )
   expect_error(
