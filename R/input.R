@@ -13,16 +13,15 @@
 #' @param assay Name or number of the assay of a SummarizedExperiment.
 #' @param sample_info One row per spot, for `covariates` and `sample_id`; by default the colData.
 #' @param sample_id Which slide each spot belongs to: the name of a column of the sample table or
-#'   one value per spot.
+#'   one value per spot; by default a SpatialExperiment's own.
 #' @param call The user's call, for errors.
-#' @returns A list of class `patina_input`; rows follow the order of the spots in `x`:
+#' @returns A list of class `patina_input`, an expression (see `read_expression()`) whose spots
+#'   have names and places; rows follow the order of the spots in `x`:
 #'   - `genes`, `spots`: names, "gene1", "spot1", ... if there are none;
 #'   - `coords`: double matrix, spots × 1..3, with column names;
 #'   - `samples`: data.frame, a row for each spot;
 #'   - `sample_id`: factor, or `NULL` if there is one sample;
-#'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
-#'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots);
-#'   - `spots_in_rows`: whether `x` had them there.
+#'   - `values`, `storage`, `spots_in_rows`, `n_spots`: the expression and how it is kept.
 #' @noRd
 as_input <- function(
   x,
@@ -32,109 +31,113 @@ as_input <- function(
   sample_id = NULL,
   call = rlang::caller_env()
 ) {
-  UseMethod("as_input")
+  expression <- read_expression(x, assay, call)
+  spots <- expression$spots
+  n_spots <- expression$n_spots
+
+  coords <- coords |> find_coords(expression, call) |> as_coords(call)
+  check_shape(coords, expression, call)
+  if (length(expression$genes) == 0L) {
+    abort_patina("{.arg x} has no genes.", class = "input", call = call)
+  }
+  coords <- match_spots(coords, spots, call)
+  expression$spots <- spots %||% rownames(coords) %||% sprintf("spot%d", seq_len(n_spots))
+  expression$coords <- unname_rows(coords)
+  expression$samples <- as_samples(sample_info %||% expression$samples, spots, n_spots, call)
+  expression$sample_id <- as_sample_id(
+    sample_id %||% expression$sample_id,
+    expression$samples,
+    spots,
+    n_spots,
+    call
+  )
+  check_locations(expression, call)
+
+  duplicated <- unique(expression$genes[duplicated(expression$genes)])
+  if (length(duplicated) > 0L) {
+    warn_patina(
+      c(
+        "{length(duplicated)} gene name{?s} occur{?s/} more than once:
+          {.val {first_few(duplicated)}}.",
+        i = "Every row is kept; results are told apart by their order only."
+      ),
+      class = "duplicated_genes"
+    )
+  }
+  structure(expression, class = "patina_input")
 }
 
-#' @export
-as_input.data.frame <- function(
-  x,
-  coords = NULL,
-  assay = "counts",
-  sample_info = NULL,
-  sample_id = NULL,
-  call = rlang::caller_env()
-) {
-  spots <- own_row_names(x)
-  genes <- names(x)
-  columns <- as.list(as.data.frame(x))
-  check_numeric_columns(columns, spots, coords, call)
-  new_input(
-    values = unname(columns),
-    storage = "columns",
-    genes = genes,
+# Classes ---------------------------------------------------------------------------------------
+
+#' Read the expression out of any supported class
+#'
+#' @inheritParams as_input
+#' @returns A list:
+#'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
+#'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots);
+#'   - `spots_in_rows`: whether `x` had them there;
+#'   - `genes`: names, "gene1", ... if there are none; `spots`: names or `NULL`; `n_spots`;
+#'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, each may be `NULL`.
+#' @noRd
+read_expression <- function(x, assay = "counts", call = rlang::caller_env()) {
+  UseMethod("read_expression")
+}
+
+new_expression <- function(values, storage, genes, spots, n_genes, n_spots) {
+  list(
+    values = values,
+    storage = storage,
+    spots_in_rows = storage == "columns",
+    genes = genes %||% sprintf("gene%d", seq_len(n_genes)),
+    named_genes = !is.null(genes),
     spots = spots,
-    n_spots = nrow(x),
-    coords = coords,
-    sample_info = sample_info,
-    sample_id = sample_id,
-    call = call
+    n_spots = n_spots
   )
 }
 
 #' @export
-as_input.matrix <- function(
-  x,
-  coords = NULL,
-  assay = "counts",
-  sample_info = NULL,
-  sample_id = NULL,
-  call = rlang::caller_env()
-) {
+read_expression.data.frame <- function(x, assay = "counts", call = rlang::caller_env()) {
+  columns <- as.list(as.data.frame(x))
+  check_numeric_columns(columns, call)
+  new_expression(
+    unname(columns),
+    "columns",
+    genes = names(x),
+    spots = own_row_names(x),
+    n_genes = length(x),
+    n_spots = nrow(x)
+  )
+}
+
+#' @export
+read_expression.matrix <- function(x, assay = "counts", call = rlang::caller_env()) {
   if (!is.numeric(x)) {
     abort_patina(
       c(
         "{.arg x} must be a matrix of numbers, not of type {.cls {typeof(x)}}.",
         i = "A column of names turns {.fn as.matrix}'s result into text: move the names into the
-          row names first."
+        row names first."
       ),
       class = "input",
       call = call
     )
   }
-  new_input(
-    values = x,
-    storage = "dense",
-    genes = rownames(x),
-    spots = colnames(x),
-    n_spots = ncol(x),
-    coords = coords,
-    sample_info = sample_info,
-    sample_id = sample_id,
-    call = call
-  )
+  new_expression(unname(x), "dense", rownames(x), colnames(x), nrow(x), ncol(x))
 }
 
 #' @export
-as_input.Matrix <- function(
-  x,
-  coords = NULL,
-  assay = "counts",
-  sample_info = NULL,
-  sample_id = NULL,
-  call = rlang::caller_env()
-) {
+read_expression.Matrix <- function(x, assay = "counts", call = rlang::caller_env()) {
   if (!methods::is(x, "sparseMatrix") && !methods::is(x, "diagonalMatrix")) {
-    return(as_input(
-      as.matrix(x),
-      coords,
-      sample_info = sample_info,
-      sample_id = sample_id,
-      call = call
-    ))
+    return(read_expression(as.matrix(x), call = call))
   }
-  new_input(
-    # transposed when the rest has been checked, so that a gene is a column
-    values = x,
-    storage = "sparse",
-    genes = rownames(x),
-    spots = colnames(x),
-    n_spots = ncol(x),
-    coords = coords,
-    sample_info = sample_info,
-    sample_id = sample_id,
-    call = call
-  )
+  # transposed, so that a gene is a column
+  values <- Matrix::t(as_dgc(x))
+  dimnames(values) <- list(NULL, NULL)
+  new_expression(values, "sparse", rownames(x), colnames(x), nrow(x), ncol(x))
 }
 
 #' @export
-as_input.DelayedMatrix <- function(
-  x,
-  coords = NULL,
-  assay = "counts",
-  sample_info = NULL,
-  sample_id = NULL,
-  call = rlang::caller_env()
-) {
+read_expression.DelayedMatrix <- function(x, assay = "counts", call = rlang::caller_env()) {
   rlang::check_installed("DelayedArray", call = call)
   type <- DelayedArray::type(x)
   if (!type %in% c("integer", "double")) {
@@ -144,109 +147,33 @@ as_input.DelayedMatrix <- function(
       call = call
     )
   }
-  new_input(
-    values = x,
-    storage = "delayed",
-    genes = rownames(x),
-    spots = colnames(x),
-    n_spots = ncol(x),
-    coords = coords,
-    sample_info = sample_info,
-    sample_id = sample_id,
-    call = call
-  )
+  new_expression(x, "delayed", rownames(x), colnames(x), nrow(x), ncol(x))
 }
 
 #' @export
-as_input.SummarizedExperiment <- function(
-  x,
-  coords = NULL,
-  assay = "counts",
-  sample_info = NULL,
-  sample_id = NULL,
-  call = rlang::caller_env()
-) {
+read_expression.SummarizedExperiment <- function(x, assay = "counts", call = rlang::caller_env()) {
   rlang::check_installed("SummarizedExperiment", call = call)
   values <- get_assay(x, assay, call)
   # the names of the experiment, which an assay need not repeat
   dimnames(values) <- dimnames(x)
-  col_data <- SummarizedExperiment::colData(x) |>
+  expression <- read_expression(values, call = call)
+  expression$class <- class(x)[1L]
+  expression$samples <- SummarizedExperiment::colData(x) |>
     unname_rows() |>
-    as.data.frame(optional = TRUE)
-  is_spatial <- inherits(x, "SpatialExperiment")
-
-  if (is.null(coords) && is_spatial) {
-    coords <- unname_rows(SpatialExperiment::spatialCoords(x))
-    if (ncol(coords) == 0L) {
-      abort_patina(
-        c(
-          "{.arg x} has no spatial coordinates: {.fn spatialCoords} has no columns.",
-          i = "Set {.code spatialCoords(x)}, or give {.arg coords}."
-        ),
-        class = "coords",
-        call = call
-      )
-    }
-  } else if (is.character(coords) && is.null(dim(coords))) {
-    missing <- setdiff(coords, names(col_data))
-    if (length(missing) > 0L) {
-      abort_patina(
-        c(
-          "{.arg coords} names {.val {first_few(missing)}}, which {.code colData(x)} does not
-            have.",
-          i = "Its columns are {.val {first_few(names(col_data), 10L)}}."
-        ),
-        class = "coords",
-        call = call
-      )
-    }
-    coords <- unname_rows(col_data[coords])
-  } else if (is.null(coords)) {
-    abort_patina(
-      c(
-        "{.arg coords} is missing, and a {.cls {class(x)[1]}} carries no coordinates.",
-        i = "Give a table with one row per spot, or the names of two columns of {.code colData(x)}:
-          {.code coords = c(\"x\", \"y\")}.",
-        i = "A {.cls SpatialExperiment} carries its own."
-      ),
-      class = "coords",
-      call = call
-    )
+    as.data.frame(optional = TRUE) |>
+    unname_rows()
+  if (inherits(x, "SpatialExperiment")) {
+    expression$coords <- unname_rows(SpatialExperiment::spatialCoords(x))
+    expression$sample_id <- expression$samples[["sample_id"]]
   }
-
-  if (is.null(sample_id) && is_spatial && !is.null(col_data[["sample_id"]])) {
-    sample_id <- col_data[["sample_id"]]
-  }
-  if (is.null(sample_info)) {
-    sample_info <- unname_rows(col_data)
-  }
-  as_input(
-    values,
-    coords,
-    sample_info = sample_info,
-    sample_id = sample_id,
-    call = call
-  )
+  expression
 }
 
 #' @export
-as_input.default <- function(
-  x,
-  coords = NULL,
-  assay = "counts",
-  sample_info = NULL,
-  sample_id = NULL,
-  call = rlang::caller_env()
-) {
+read_expression.default <- function(x, assay = "counts", call = rlang::caller_env()) {
   # the sparse arrays of newer Bioconductor releases
   if (methods::is(x, "SparseMatrix")) {
-    return(as_input(
-      methods::as(x, "CsparseMatrix"),
-      coords,
-      sample_info = sample_info,
-      sample_id = sample_id,
-      call = call
-    ))
+    return(read_expression(methods::as(x, "CsparseMatrix"), call = call))
   }
   abort_patina(
     c(
@@ -255,7 +182,7 @@ as_input.default <- function(
         rows), or a SummarizedExperiment, SingleCellExperiment or SpatialExperiment.",
       i = if (inherits(x, "Seurat")) {
         "From a Seurat object take {.code Seurat::GetAssayData()} and
-          {.code Seurat::GetTissueCoordinates()}."
+        {.code Seurat::GetTissueCoordinates()}."
       }
     ),
     class = "input",
@@ -267,7 +194,7 @@ as_input.default <- function(
 
 #' A block of genes, dense
 #'
-#' @param input A `patina_input`.
+#' @param input A `patina_input` or an expression.
 #' @param genes Indices of genes.
 #' @returns A double matrix of spots × genes without names.
 #' @noRd
@@ -277,7 +204,7 @@ input_block <- function(input, genes) {
     columns = vapply(
       input$values[genes],
       as.double,
-      numeric(length(input$spots))
+      numeric(input$n_spots)
     ),
     dense = t(input$values[genes, , drop = FALSE]),
     sparse = as.matrix(input$values[, genes, drop = FALSE]),
@@ -310,10 +237,9 @@ input_sparse_block <- function(input, genes) {
 
 #' Cut the genes into blocks that are read one at a time
 #'
-#' @param input A `patina_input`.
+#' @param input A `patina_input` or an expression.
 #' @param max_values How many values a dense block may hold (the default is 64 MB); delayed input
-#'   keeps to
-#'   DelayedArray's own grid, which follows the file's chunks.
+#'   keeps to DelayedArray's own grid, which follows the file's chunks.
 #' @returns A list of index vectors, in order, that cover all genes.
 #' @noRd
 gene_blocks <- function(input, max_values = 8e6) {
@@ -323,80 +249,54 @@ gene_blocks <- function(input, max_values = 8e6) {
     ends <- cumsum(DelayedArray::dims(grid)[, 1L])
     return(Map(seq.int, c(1L, utils::head(ends, -1L) + 1L), ends))
   }
-  size <- max(1L, as.integer(max_values %/% length(input$spots)))
+  size <- max(1L, as.integer(max_values %/% max(input$n_spots, 1L)))
   starts <- seq.int(1L, n_genes, by = size)
   Map(seq.int, starts, pmin(starts + size - 1L, n_genes))
 }
 
-# The parts ------------------------------------------------------------------------------------
+# The parts -------------------------------------------------------------------------------------
 
-new_input <- function(
-  values,
-  storage,
-  genes,
-  spots,
-  n_spots,
-  coords,
-  sample_info,
-  sample_id,
-  call
-) {
-  spots_in_rows <- storage == "columns"
-  n_genes <- if (spots_in_rows) length(values) else nrow(values)
-  if (is.null(coords)) {
-    abort_patina(
-      c(
-        "{.arg coords} is missing.",
-        i = "Give a table with one row per spot and 1 to 3 columns; only a {.cls SpatialExperiment}
-          carries its own."
-      ),
-      class = "coords",
-      call = call
-    )
+#' The coordinates that the user gave, or named, or that the class carries
+#' @noRd
+find_coords <- function(coords, expression, call) {
+  columns <- expression$samples
+  if (is.character(coords) && is.null(dim(coords)) && !is.null(columns)) {
+    missing <- setdiff(coords, names(columns))
+    if (length(missing) > 0L) {
+      abort_patina(
+        c(
+          "{.arg coords} names {.val {first_few(missing)}}, which {.code colData(x)} does not
+            have.",
+          i = "Its columns are {.val {first_few(names(columns), 10L)}}."
+        ),
+        class = "coords",
+        call = call
+      )
+    }
+    return(unname_rows(columns[coords]))
   }
-  coords <- as_coords(coords, call)
-  check_shape(coords, genes, spots, n_genes, n_spots, spots_in_rows, call)
-  if (n_genes == 0L) {
-    abort_patina("{.arg x} has no genes.", class = "input", call = call)
+  if (!is.null(coords)) {
+    return(coords)
   }
-  coords <- match_spots(coords, spots, call)
-  known <- spots %||% rownames(coords) %||% paste0("spot", seq_len(n_spots))
-  genes <- genes %||% paste0("gene", seq_len(n_genes))
-  rownames(coords) <- NULL
-
-  samples <- as_samples(sample_info, spots, n_spots, call)
-  sample_id <- as_sample_id(sample_id, samples, spots, n_spots, call)
-  check_locations(coords, known, sample_id, call)
-
-  duplicated <- unique(genes[duplicated(genes)])
-  if (length(duplicated) > 0L) {
-    warn_patina(
-      c(
-        "{length(duplicated)} gene name{?s} occur{?s/} more than once:
-          {.val {first_few(duplicated)}}.",
-        i = "Every row is kept; results are told apart by their order only."
-      ),
-      class = "duplicated_genes"
-    )
+  carried <- expression$coords
+  if (NCOL(carried) > 0L && !is.null(carried)) {
+    return(carried)
   }
-  if (storage == "sparse") {
-    values <- Matrix::t(as_dgc(values))
-    dimnames(values) <- list(NULL, NULL)
-  } else if (storage == "dense") {
-    values <- unname(values)
-  }
-  structure(
-    list(
-      genes = genes,
-      spots = known,
-      coords = coords,
-      samples = samples,
-      sample_id = sample_id,
-      values = values,
-      storage = storage,
-      spots_in_rows = spots_in_rows
+  abort_patina(
+    c(
+      if (is.null(carried)) {
+        "{.arg coords} is missing."
+      } else {
+        "{.arg x} has no coordinates: {.code spatialCoords(x)} has no columns."
+      },
+      i = "Give a table with one row per spot and 1 to 3 columns.",
+      i = if (!is.null(columns)) {
+        "Or name columns of {.code colData(x)}: {.code coords = c(\"x\", \"y\")}."
+      },
+      i = if (is.null(carried)) "Only a {.cls SpatialExperiment} carries its own."
     ),
-    class = "patina_input"
+    class = "coords",
+    call = call
   )
 }
 
@@ -466,7 +366,7 @@ not_numbers <- function(columns) {
   )
 }
 
-check_numeric_columns <- function(columns, spots, coords, call) {
+check_numeric_columns <- function(columns, call) {
   bad <- not_numbers(columns)
   if (length(bad$which) == 0L) {
     return(invisible())
@@ -475,22 +375,13 @@ check_numeric_columns <- function(columns, spots, coords, call) {
   looks_like_names <- identical(bad$which[1L], 1L) &&
     (is.character(first) || is.factor(first)) &&
     anyDuplicated(first) == 0L
-  matches <- looks_like_names &&
-    all(as.character(first) %in% own_row_names(as_table(coords)))
   abort_patina(
     c(
       "{.arg x} has {length(bad$which)} column{?s} that {?is/are} not numeric:
         {.field {first_few(bad$label)}}.",
       i = if (looks_like_names) {
-        paste(
-          if (matches) {
-            "The first column holds the names of the spots."
-          } else {
-            "The first column looks like names."
-          },
-          "Move it into the row names:
-            {.code x <- data.frame(x[-1], row.names = x[[1]], check.names = FALSE)}."
-        )
+        "The first column looks like names. Move it into the row names:
+          {.code x <- data.frame(x[-1], row.names = x[[1]], check.names = FALSE)}."
       } else {
         "Keep one column of numbers for each gene; other facts about the spots belong into
           {.arg sample_info}."
@@ -499,11 +390,6 @@ check_numeric_columns <- function(columns, spots, coords, call) {
     class = "input",
     call = call
   )
-}
-
-# a table to look names up in, whatever `coords` is
-as_table <- function(coords) {
-  if (is.null(dim(coords))) data.frame() else coords
 }
 
 as_coords <- function(coords, call) {
@@ -583,19 +469,15 @@ names_if_unique <- function(x) {
 
 #' Number of spots in `x` and `coords`; tells a transposed `x` from a wrong one
 #' @noRd
-check_shape <- function(
-  coords,
-  genes,
-  spots,
-  n_genes,
-  n_spots,
-  spots_in_rows,
-  call
-) {
+check_shape <- function(coords, expression, call) {
   n <- nrow(coords)
+  n_spots <- expression$n_spots
+  n_genes <- length(expression$genes)
+  spots_in_rows <- expression$spots_in_rows
   named <- rownames(coords)
-  other_way <- if (!is.null(named) && !is.null(spots) && !is.null(genes) && n_genes > 0L) {
-    !any(named %in% spots) && mean(named %in% genes) > 0.5
+  all_named <- !is.null(named) && !is.null(expression$spots) && expression$named_genes
+  other_way <- if (all_named) {
+    !any(named %in% expression$spots) && mean(named %in% expression$genes) > 0.5
   } else {
     n_spots != n && n_genes == n
   }
@@ -615,7 +497,7 @@ check_shape <- function(
       call = call
     )
   }
-  if (n_spots != n && (is.null(named) || is.null(spots))) {
+  if (n_spots != n && (is.null(named) || is.null(expression$spots))) {
     abort_patina(
       c(
         "{.arg x} has {n_spots} spot{?s} ({if (spots_in_rows) 'row' else 'column'}{?s}) and
@@ -754,7 +636,10 @@ as_sample_id <- function(sample_id, samples, spots, n_spots, call) {
   if (nlevels(sample_id) > 1L) sample_id else NULL
 }
 
-check_locations <- function(coords, spots, sample_id, call) {
+check_locations <- function(input, call) {
+  coords <- input$coords
+  spots <- input$spots
+  sample_id <- input$sample_id
   bad <- which(!rowSums(is.finite(coords)) == ncol(coords))
   if (length(bad) > 0L) {
     abort_patina(

@@ -1,5 +1,4 @@
-# Files that some tests need and the package does not contain: the real data sets and reference
-# results.
+# Files that some tests need and the package does not contain: real data and reference results.
 
 data_path <- function(file) {
   shared_file(file, "PATINA_DATA", "data")
@@ -10,8 +9,7 @@ reference_path <- function(file) {
 }
 
 # Looks in the folder that an environment variable names, else in shared/<folder> beside the
-# package or
-# above. A missing file skips the test, but fails it under CI.
+# package or above. A missing file skips the test, but fails it under CI.
 shared_file <- function(file, variable, folder) {
   named <- Sys.getenv(variable)
   folders <- if (nzchar(named)) {
