@@ -7,6 +7,7 @@
 pub mod error;
 pub mod kernel;
 pub mod locations;
+pub mod patterns;
 pub mod spectrum;
 
 pub use error::{Error, Result};
