@@ -7,10 +7,12 @@
 pub mod error;
 pub mod kernel;
 pub mod locations;
+pub mod null;
 pub mod patterns;
 pub mod spectrum;
 
 pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use locations::Locations;
+pub use null::NullForms;
 pub use spectrum::Spectrum;

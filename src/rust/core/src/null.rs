@@ -1,0 +1,360 @@
+//! Calibrated p-values: how surprising a gene is when its values are permuted over the locations.
+//!
+//! For each kernel the test looks at quadratic forms y'Ay: the score at no signal and the profile likelihood's
+//! form at some finite noise ratios delta. Their mean, variance and third central moment over all permutations
+//! of y (within samples) are exact (`moments`), from invariants of A that depend on the geometry alone
+//! (`invariants`); a tail matched to them gives a p-value (`tails`), and the p-values of all forms are combined
+//! by the Cauchy combination, with weights that count correlated kernels once. Nothing is random, and all
+//! p-values are logarithms throughout.
+
+mod invariants;
+mod moments;
+mod tails;
+
+use crate::error::{Error, Result};
+use crate::locations::Locations;
+use crate::spectrum::Spectrum;
+use faer::Mat;
+use invariants::SampleSpectrum;
+use moments::{Cumulants, Sums};
+use rayon::prelude::*;
+use std::f64::consts::LOG10_E;
+use std::ops::Range;
+use tails::RatioTail;
+
+pub use moments::MIN_LOCATIONS;
+
+/// The noise ratios of a kernel's forms: the score form (infinite) and two finite ones.
+pub const DELTAS: [f64; 3] = [f64::INFINITY, 10.0, 1.0];
+
+/// Numbers of A's entries that the weights of the kernels are computed from.
+const WEIGHT_ENTRIES: usize = 1 << 20;
+
+/// The forms of all kernels, ready to test genes.
+#[derive(Debug, Clone)]
+pub struct NullForms {
+    samples: Vec<Range<usize>>,
+    deltas: Vec<f64>,
+    kernels: Vec<KernelForms>,
+    /// Weight of each form in the combination, kernel by kernel; their sum is 1.
+    weights: Vec<f64>,
+}
+
+/// The forms of one kernel.
+#[derive(Debug, Clone)]
+struct KernelForms {
+    /// Columns of z that belong to each sample.
+    blocks: Vec<Range<usize>>,
+    forms: Vec<Form>,
+}
+
+/// One form.
+#[derive(Debug, Clone)]
+struct Form {
+    /// Weights of z².
+    squares: Vec<f64>,
+    /// Weights of z in the square that the mean's estimate adds; empty for the score form.
+    cross: Vec<f64>,
+    /// Mean per unit of y'y, and cumulants, for each sample.
+    shifts: Vec<f64>,
+    cumulants: Vec<Cumulants>,
+    /// The tail of score forms.
+    ratio: Option<RatioTail>,
+    /// Whether the form is constant over permutations, up to rounding.
+    constant: bool,
+}
+
+/// What the null distribution needs of one gene.
+#[derive(Debug, Clone)]
+pub struct GeneMoments {
+    /// n / Σ y².
+    scale: f64,
+    /// Σ y² of each sample, scaled to a sum of n over all samples.
+    squares: Vec<f64>,
+    sums: Vec<Sums>,
+    /// Σ y⁴ / n of the scaled values, over all samples: 3 for normal values, n/k for k equal spikes.
+    kurtosis: f64,
+}
+
+impl GeneMoments {
+    /// Σ y⁴ n / (Σ y²)².
+    pub fn kurtosis(&self) -> f64 {
+        self.kurtosis
+    }
+}
+
+/// A p-value and its logarithm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogP {
+    /// log10 of the p-value.
+    pub log10_pval: f64,
+    /// The p-value; the smallest positive double where it would underflow.
+    pub pval: f64,
+}
+
+impl LogP {
+    /// From a natural logarithm.
+    fn from_log(log_p: f64) -> Self {
+        let log_p = log_p.min(0.0);
+        Self { log10_pval: log_p * LOG10_E, pval: log_p.exp().max(f64::MIN_POSITIVE) }
+    }
+}
+
+impl NullForms {
+    /// The forms with the default [`DELTAS`] for these spectra, side by side in the current rayon pool.
+    ///
+    /// Fails where a sample has fewer than [`MIN_LOCATIONS`] locations, or no form varies under permutation.
+    pub fn new(spectra: &[Spectrum], locations: &Locations) -> Result<Self> {
+        Self::with_deltas(spectra, locations, &DELTAS)
+    }
+
+    /// The forms at these noise ratios, each positive or infinite (the score form).
+    pub fn with_deltas(spectra: &[Spectrum], locations: &Locations, deltas: &[f64]) -> Result<Self> {
+        if let Some(rows) = locations.samples().iter().find(|rows| rows.len() < MIN_LOCATIONS) {
+            return Err(Error::TooFewLocations { n: rows.len(), needed: MIN_LOCATIONS });
+        }
+        if let Some(&value) = deltas.iter().find(|delta| delta.is_nan() || **delta <= 0.0) {
+            return Err(Error::Parameter { name: "delta", value, must_be: "positive" });
+        }
+        let made: Vec<(KernelForms, Vec<Mat<f64>>)> = spectra
+            .par_iter()
+            .with_max_len(1)
+            .map(|spectrum| KernelForms::new(spectrum, locations.samples(), deltas))
+            .collect();
+        let (kernels, rows): (Vec<_>, Vec<_>) = made.into_iter().unzip();
+        let weights = weights(&kernels, &rows);
+        if weights.iter().all(|weight| *weight == 0.0) {
+            return Err(Error::IdenticalLocations);
+        }
+        Ok(Self { samples: locations.samples().to_vec(), deltas: deltas.to_vec(), kernels, weights })
+    }
+
+    /// Number of forms of each kernel.
+    pub fn forms_per_kernel(&self) -> usize {
+        self.deltas.len()
+    }
+
+    /// Number of forms.
+    pub fn len(&self) -> usize {
+        self.kernels.len() * self.deltas.len()
+    }
+
+    /// Whether there are no forms.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Weight of each form in the combination, kernel by kernel; they sum to 1.
+    pub fn weights(&self) -> &[f64] {
+        &self.weights
+    }
+
+    /// The forms y'Ay of one kernel, one for each delta, from `z = Uᵀy` of values that are centred within
+    /// their samples (any scale); `z` is as long as the kernel's spectrum, `out` as `forms_per_kernel`.
+    #[inline]
+    pub fn quadratic_forms(&self, kernel: usize, z: &[f64], out: &mut [f64]) {
+        let KernelForms { blocks, forms } = &self.kernels[kernel];
+        for (form, q) in forms.iter().zip(out) {
+            *q = weighted_squares(&form.squares, z);
+            if !form.cross.is_empty() {
+                for block in blocks {
+                    let mean = dot(&form.cross[block.clone()], &z[block.clone()]);
+                    *q += mean * mean;
+                }
+            }
+        }
+    }
+
+    /// A gene's part in the moments; `y` holds its n values, centred within their samples.
+    pub fn gene(&self, y: &[f64]) -> GeneMoments {
+        let (sums, squares): (Vec<_>, Vec<_>) =
+            self.samples.iter().map(|rows| Sums::new(&y[rows.clone()])).unzip();
+        let n = y.len() as f64;
+        let scale = n / squares.iter().sum::<f64>();
+        let squares: Vec<f64> = squares.iter().map(|square| square * scale).collect();
+        let fourth = |((sums, square), rows): ((&Sums, &f64), &Range<usize>)| {
+            // Σ y⁴ = Σ (y² - 1)² + n for values scaled to Σ y² = n.
+            let size = rows.len() as f64;
+            (sums.s2 + size) * (square / size) * (square / size)
+        };
+        let kurtosis = sums.iter().zip(&squares).zip(&self.samples).map(fourth).sum::<f64>() / n;
+        GeneMoments { scale, squares, sums, kurtosis }
+    }
+
+    /// Standardised form and skewness under permutation. `None` where the form does not vary.
+    #[inline]
+    fn standardise(&self, form: &Form, q: f64, gene: &GeneMoments) -> Option<(f64, f64)> {
+        if form.constant {
+            return None;
+        }
+        let (mut centred, mut variance, mut third) = (q * gene.scale, 0.0, 0.0);
+        for (k, rows) in self.samples.iter().enumerate() {
+            let share = gene.squares[k] / rows.len() as f64;
+            centred -= form.shifts[k] * gene.squares[k];
+            variance += form.cumulants[k].variance(&gene.sums[k]) * share * share;
+            third += form.cumulants[k].third(&gene.sums[k]) * share * share * share;
+        }
+        if variance > 0.0 {
+            let sd = variance.sqrt();
+            Some((centred / sd, third / (variance * sd)))
+        } else {
+            None
+        }
+    }
+
+    /// Natural log of each form's plain Pearson III p-value, kernel by kernel; NaN where a form does not vary.
+    pub fn pearson3(&self, q: &[f64], gene: &GeneMoments) -> Vec<f64> {
+        let form = |(q, form): (&f64, &Form)| {
+            self.standardise(form, *q, gene)
+                .map_or(f64::NAN, |(z, skewness)| tails::log_pearson3(z, skewness))
+        };
+        q.iter().zip(self.kernels.iter().flat_map(|kernel| &kernel.forms)).map(form).collect()
+    }
+
+    /// The combined p-value of a gene from all its forms, kernel by kernel. NaN where none varies.
+    pub fn p_value(&self, q: &[f64], gene: &GeneMoments) -> LogP {
+        let mut log_p = Vec::with_capacity(q.len());
+        let mut weights = Vec::with_capacity(q.len());
+        let forms = self.kernels.iter().flat_map(|kernel| &kernel.forms);
+        for ((q, form), weight) in q.iter().zip(forms).zip(&self.weights) {
+            if let Some((z, skewness)) = self.standardise(form, *q, gene) {
+                log_p.push(log_tail(form, z, skewness, gene));
+                weights.push(*weight);
+            }
+        }
+        let total: f64 = weights.iter().sum();
+        if total <= 0.0 || log_p.iter().any(|p| p.is_nan()) {
+            return LogP { log10_pval: f64::NAN, pval: f64::NAN };
+        }
+        weights.iter_mut().for_each(|weight| *weight /= total);
+        LogP::from_log(tails::log_cauchy(&log_p, &weights))
+    }
+}
+
+/// Values with more kurtosis than this count as sparse: their forms' tails are not those of normal values.
+const SPARSE_KURTOSIS: f64 = 4.0;
+
+/// Natural log of a form's p-value.
+fn log_tail(form: &Form, z: f64, skewness: f64, gene: &GeneMoments) -> f64 {
+    let sparse = gene.kurtosis > SPARSE_KURTOSIS;
+    match &form.ratio {
+        Some(ratio) if !sparse => (tails::log_pearson3(z, skewness) + ratio.log_correction(z)).min(0.0),
+        None if sparse => tails::log_inverse_gaussian(z, skewness),
+        _ => tails::log_pearson3(z, skewness),
+    }
+}
+
+impl KernelForms {
+    /// A kernel's forms, and some rows of its score form in each sample for the weights.
+    fn new(spectrum: &Spectrum, samples: &[Range<usize>], deltas: &[f64]) -> (Self, Vec<Mat<f64>>) {
+        let mut blocks = Vec::with_capacity(samples.len());
+        let mut rows = Vec::with_capacity(samples.len());
+        let mut forms: Vec<Form> = deltas.iter().map(|_| Form::empty()).collect();
+        let mut eigenvalues = Vec::new();
+        let mut scales = vec![[0.0; 2]; deltas.len()];
+        let mut start = 0;
+        for (block, range) in spectrum.blocks().iter().zip(samples) {
+            let rank = block.vectors().ncols();
+            let sample = SampleSpectrum::new(&spectrum.values()[start..start + rank], block.vectors());
+            blocks.push(start..start + rank);
+            start += rank;
+
+            let score = sample.form(f64::INFINITY);
+            for ((form, delta), scale) in forms.iter_mut().zip(deltas).zip(&mut scales) {
+                let (squares, cross) = sample.weights(*delta);
+                form.squares.extend(squares);
+                form.cross.extend(cross);
+                let own = if delta.is_infinite() { score } else { sample.form(*delta) };
+                form.shifts.push(own.shift);
+                form.cumulants.push(Cumulants::new(&own.invariants));
+                scale[0] += own.invariants.t2;
+                scale[1] += own.invariants.n * own.shift * own.shift;
+            }
+            let centred = sample.centred_values();
+            // All of a sample's n - 1 dimensions; a full spectrum has one value too many, which is 0.
+            let zeros = range.len() as f64 - 1.0 - centred.len() as f64;
+            eigenvalues.extend(centred.iter().map(|value| (value - score.shift, 1.0)));
+            eigenvalues.push((-score.shift, zeros));
+            let count = (WEIGHT_ENTRIES / range.len()).max(16);
+            rows.push(sample.score_rows(&invariants::spread_rows(range.len(), count), score.shift));
+        }
+        for ((form, delta), [varying, constant]) in forms.iter_mut().zip(deltas).zip(scales) {
+            form.constant = varying <= 1e-20 * (varying + constant);
+            if delta.is_infinite() && !form.constant {
+                form.ratio = RatioTail::new(&eigenvalues);
+            }
+        }
+        (Self { blocks, forms }, rows)
+    }
+}
+
+impl Form {
+    fn empty() -> Self {
+        Self {
+            squares: Vec::new(),
+            cross: Vec::new(),
+            shifts: Vec::new(),
+            cumulants: Vec::new(),
+            ratio: None,
+            constant: false,
+        }
+    }
+}
+
+/// Each kernel's weight is 1 / Σ ρ² over all kernels, ρ the correlation of score forms for a uniform direction,
+/// shared equally by its forms: kernels that say the same count once.
+fn weights(kernels: &[KernelForms], rows: &[Vec<Mat<f64>>]) -> Vec<f64> {
+    let product = |a: usize, b: usize| -> f64 {
+        rows[a].iter().zip(&rows[b]).map(|(x, y)| invariants::dot(x.as_ref(), y.as_ref())).sum()
+    };
+    let varies = |k: usize| kernels[k].forms.iter().any(|form| !form.constant);
+    let own: Vec<f64> = (0..kernels.len()).map(|k| product(k, k)).collect();
+    let mut weights = vec![0.0; kernels.len()];
+    weights.par_iter_mut().enumerate().for_each(|(k, weight)| {
+        if varies(k) {
+            let others = (0..kernels.len()).filter(|&l| l != k && varies(l));
+            let squares: f64 = others.map(|l| product(k, l).powi(2) / (own[k] * own[l])).sum();
+            *weight = 1.0 / (1.0 + squares);
+        }
+    });
+    let per_form = |k: usize| {
+        let count = kernels[k].forms.iter().filter(|form| !form.constant).count().max(1) as f64;
+        let share = weights[k] / count;
+        kernels[k].forms.iter().map(move |form| if form.constant { 0.0 } else { share })
+    };
+    let shares: Vec<f64> = (0..kernels.len()).flat_map(per_form).collect();
+    let total: f64 = shares.iter().sum();
+    if total > 0.0 { shares.iter().map(|share| share / total).collect() } else { shares }
+}
+
+/// Lanes of the sums below, which fix their order whatever the hardware.
+const LANES: usize = 8;
+
+/// Σ w z².
+#[inline]
+fn weighted_squares(w: &[f64], z: &[f64]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (w_chunks, z_chunks) = (w.chunks_exact(LANES), z.chunks_exact(LANES));
+    let rest = w_chunks.remainder().iter().zip(z_chunks.remainder());
+    let rest: f64 = rest.map(|(w, z)| w * z * z).sum();
+    for (w, z) in w_chunks.zip(z_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += w[lane] * z[lane] * z[lane];
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// Σ c z.
+#[inline]
+fn dot(c: &[f64], z: &[f64]) -> f64 {
+    let mut lanes = [0.0; LANES];
+    let (c_chunks, z_chunks) = (c.chunks_exact(LANES), z.chunks_exact(LANES));
+    let rest: f64 = c_chunks.remainder().iter().zip(z_chunks.remainder()).map(|(c, z)| c * z).sum();
+    for (c, z) in c_chunks.zip(z_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += c[lane] * z[lane];
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
