@@ -1,15 +1,11 @@
 //! R's way into patina-core: conversions and nothing else.
 
-use extendr_api::prelude::*;
+mod convert;
+mod spatial_test;
 
-/// The version of the compiled core.
-/// @noRd
-#[extendr]
-fn rust_version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
-}
+use extendr_api::prelude::*;
 
 extendr_module! {
     mod patina;
-    fn rust_version;
+    use spatial_test;
 }

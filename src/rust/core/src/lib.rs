@@ -6,13 +6,16 @@
 
 pub mod error;
 pub mod kernel;
+pub mod likelihood;
 pub mod locations;
 pub mod null;
 pub mod patterns;
+pub mod spatial_test;
 pub mod spectrum;
 
 pub use error::{Error, Result};
 pub use kernel::Kernel;
 pub use locations::Locations;
 pub use null::NullForms;
+pub use spatial_test::SpatialTest;
 pub use spectrum::Spectrum;

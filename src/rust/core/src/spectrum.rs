@@ -25,6 +25,16 @@ pub enum Engine {
     PivotedCholesky,
 }
 
+impl Engine {
+    /// `dense` or `pivoted_cholesky`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::PivotedCholesky => "pivoted_cholesky",
+        }
+    }
+}
+
 /// The eigenpairs of one sample's diagonal block of K.
 #[derive(Debug, Clone)]
 pub struct Block {

@@ -1,0 +1,40 @@
+//! Conversions between R's and the core's types.
+
+use extendr_api::Result;
+use extendr_api::prelude::*;
+use faer::MatRef;
+use patina_core::{Kernel, Locations};
+
+/// The core's errors, as R sees them.
+pub fn message(error: patina_core::Error) -> Error {
+    Error::Other(error.to_string())
+}
+
+/// An R matrix, without a copy.
+pub fn matrix(x: &RMatrix<f64>) -> MatRef<'_, f64> {
+    MatRef::from_column_major_slice(x.data(), x.nrows(), x.ncols())
+}
+
+/// Coordinates and the sizes of the samples.
+pub fn locations(coords: &RMatrix<f64>, sizes: &[i32]) -> Result<Locations> {
+    let sizes: Vec<usize> = sizes.iter().map(|&s| s.max(0) as usize).collect();
+    Locations::with_samples(matrix(coords), &sizes).map_err(message)
+}
+
+/// Kernels from their names and lengthscales.
+pub fn kernels(models: &[String], lengthscales: &[f64]) -> Result<Vec<Kernel>> {
+    models
+        .iter()
+        .zip(lengthscales)
+        .map(|(model, &scale)| Kernel::from_name(model, scale).map_err(message))
+        .collect()
+}
+
+/// Runs in a pool of so many threads.
+pub fn in_pool<T: Send>(threads: i32, f: impl FnOnce() -> T + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1) as usize)
+        .build()
+        .map_err(|e| Error::Other(e.to_string()))?;
+    Ok(pool.install(f))
+}

@@ -1,0 +1,88 @@
+//! The test, with its kernels held on the R side as an external pointer.
+
+use crate::convert::{in_pool, kernels, locations, matrix, message};
+use extendr_api::Result;
+use extendr_api::prelude::*;
+use patina_core::SpatialTest;
+use patina_core::spatial_test::{GeneFit, KernelFit, Status};
+
+/// SpatialDE's default lengthscales.
+/// @noRd
+#[extendr]
+fn rust_default_grid(coords: RMatrix<f64>, sizes: &[i32], count: i32) -> Result<Vec<f64>> {
+    Ok(locations(&coords, sizes)?.default_grid(count.max(0) as usize))
+}
+
+/// Decomposes the kernels; each gene will get the best kernel of each group (counted from 1).
+/// @noRd
+#[extendr]
+fn rust_prepare_test(
+    coords: RMatrix<f64>,
+    sizes: &[i32],
+    models: Vec<String>,
+    lengthscales: &[f64],
+    groups: &[i32],
+    threads: i32,
+) -> Result<ExternalPtr<SpatialTest>> {
+    let locations = locations(&coords, sizes)?;
+    let kernels = kernels(&models, lengthscales)?;
+    let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
+    let test = in_pool(threads, || SpatialTest::with_groups(&kernels, &groups, locations))?;
+    Ok(ExternalPtr::new(test.map_err(message)?))
+}
+
+/// What is known of the kernels: rank and engine of their spectra.
+/// @noRd
+#[extendr]
+fn rust_describe_test(test: ExternalPtr<SpatialTest>) -> List {
+    let spectra = test.spectra();
+    list!(
+        rank = spectra.iter().map(|s| s.rank() as i32).collect::<Vec<_>>(),
+        engine = spectra.iter().map(|s| s.engine().name()).collect::<Vec<_>>(),
+        dropped_trace = spectra.iter().map(|s| s.dropped_trace()).collect::<Vec<_>>()
+    )
+}
+
+/// Tests the genes in the columns of `y`; one element per gene and group, groups varying fastest.
+/// @noRd
+#[extendr]
+fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32) -> Result<List> {
+    let y = matrix(&y);
+    let test: &SpatialTest = &test;
+    let fits = in_pool(threads, || test.fit(y))?.map_err(message)?;
+    let groups = test.n_groups();
+    let column = |of: &dyn Fn(&KernelFit) -> f64| -> Vec<f64> {
+        let mut values = Vec::with_capacity(fits.len() * groups);
+        for fit in &fits {
+            values.extend((0..groups).map(|g| fit.best.get(g).map_or(NA_REAL, of)));
+        }
+        values
+    };
+    Ok(list!(
+        status = fits.iter().map(|f| f.status.name()).collect::<Vec<_>>(),
+        loglik_null = fits.iter().map(null_or_na).collect::<Vec<_>>(),
+        kernel = column(&|k| k.kernel as f64 + 1.0),
+        log_delta = column(&|k| k.log_delta),
+        loglik = column(&|k| k.loglik),
+        llr = column(&|k| k.llr),
+        fsv = column(&|k| k.fsv),
+        fsv_se = column(&|k| if k.fsv_se.is_nan() { NA_REAL } else { k.fsv_se }),
+        mean = column(&|k| k.mean),
+        var_spatial = column(&|k| k.var_spatial),
+        var_noise = column(&|k| k.var_noise)
+    ))
+}
+
+const NA_REAL: f64 = f64::from_bits(0x7FF0_0000_0000_07A2);
+
+fn null_or_na(fit: &GeneFit) -> f64 {
+    if fit.status == Status::Ok { fit.loglik_null } else { NA_REAL }
+}
+
+extendr_module! {
+    mod spatial_test;
+    fn rust_default_grid;
+    fn rust_prepare_test;
+    fn rust_describe_test;
+    fn rust_fit_genes;
+}
