@@ -66,7 +66,7 @@ fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32)
         loglik = column(&|k| k.loglik),
         llr = column(&|k| k.llr),
         fsv = column(&|k| k.fsv),
-        fsv_se = column(&|k| if k.fsv_se.is_nan() { NA_REAL } else { k.fsv_se }),
+        fsv_se = column(&|k| k.fsv_se.unwrap_or(NA_REAL)),
         mean = column(&|k| k.mean),
         var_spatial = column(&|k| k.var_spatial),
         var_noise = column(&|k| k.var_noise)

@@ -10,6 +10,7 @@ pub mod likelihood;
 pub mod locations;
 pub mod null;
 pub mod patterns;
+pub mod qvalue;
 pub mod spatial_test;
 pub mod spectrum;
 

@@ -52,9 +52,9 @@ pub struct KernelFit {
     pub llr: f64,
     /// Fraction of the variance that is spatial, 0 to 1.
     pub fsv: f64,
-    /// Its standard error by the delta method, from the likelihood's curvature in log delta; NaN where the
+    /// Its standard error by the delta method, from the likelihood's curvature in log delta; none where the
     /// maximum lies on the boundary.
-    pub fsv_se: f64,
+    pub fsv_se: Option<f64>,
     /// The generalised least squares mean (over samples: the mean weighted by their sizes).
     pub mean: f64,
     /// Variance of the spatial part, s2 times Gower's factor.
@@ -243,7 +243,7 @@ impl SpatialTest {
             loglik: maximum.at.value + standard.shift(n),
             llr: (maximum.at.value - constant_loglik(n)).max(0.0),
             fsv,
-            fsv_se: if interior { fsv * (1.0 - fsv) / (-curvature).sqrt() } else { f64::NAN },
+            fsv_se: interior.then(|| fsv * (1.0 - fsv) / (-curvature).sqrt()),
             mean,
             var_spatial: unit * gower,
             var_noise: unit * delta,
