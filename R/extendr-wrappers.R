@@ -1,5 +1,20 @@
-#' The version of the compiled core.
+#' Storey-Tibshirani q-values; NA stays NA, `pi0` NA means that it is estimated.
 #' @noRd
-rust_version <- function() .Call(wrap__rust_version)
+rust_qvalues <- function(p, pi0) .Call(wrap__rust_qvalues, p, pi0)
 
+#' SpatialDE's default lengthscales.
+#' @noRd
+rust_default_grid <- function(coords, sizes, count) .Call(wrap__rust_default_grid, coords, sizes, count)
+
+#' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1).
+#' @noRd
+rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, threads) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, threads)
+
+#' What is known of the kernels: rank and engine of their spectra.
+#' @noRd
+rust_describe_test <- function(test) .Call(wrap__rust_describe_test, test)
+
+#' Tests the genes in the columns of `y`; one element per gene and group, groups varying fastest.
+#' @noRd
+rust_fit_genes <- function(test, y, threads) .Call(wrap__rust_fit_genes, test, y, threads)
 
