@@ -238,11 +238,11 @@ input_sparse_block <- function(input, genes) {
 #' Cut the genes into blocks that are read one at a time
 #'
 #' @param input A `patina_input` or an expression.
-#' @param max_values How many values a dense block may hold (the default is 64 MB); delayed input
+#' @param max_values How many values a dense block may hold (the default is 16 MB); delayed input
 #'   keeps to DelayedArray's own grid, which follows the file's chunks.
 #' @returns A list of index vectors, in order, that cover all genes.
 #' @noRd
-gene_blocks <- function(input, max_values = 8e6) {
+gene_blocks <- function(input, max_values = 2e6) {
   n_genes <- length(input$genes)
   if (input$storage == "delayed") {
     grid <- DelayedArray::rowAutoGrid(input$values)
