@@ -1,4 +1,4 @@
 #' @keywords internal
-#' @importFrom rlang %||%
+#' @importFrom rlang %||% .data
 #' @useDynLib patina, .registration = TRUE
 "_PACKAGE"
