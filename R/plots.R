@@ -12,22 +12,26 @@
 #' @param coords Coordinates, one row per spot, in any unit of length. Not needed for a
 #'   `SpatialExperiment`.
 #' @param genes Names of genes, or a table of results with a column `gene`, possibly filtered or
-#'   sorted: its first `n_genes` are shown.
+#'   sorted: its first `n_genes` are shown. Of genes that share a name, the first in `x` is shown.
 #' @param ... Passed on to the geom, for instance `alpha`.
 #' @param assay Which assay of a `SummarizedExperiment` to show.
 #' @param normalization `"none"` shows the values as they are in `x`; `"anscombe"` and `"pearson"`
 #'   show the residuals that [spatial_test()] would test.
 #' @param covariates,sample_info,sample_id As for [spatial_test()]. With more than one sample, every
 #'   sample is a row of panels.
-#' @param scale `"free"`: every gene has its own colour scale, from its smallest to its largest
-#'   value. `"shared"`: one scale, so that genes can be compared.
+#' @param scale `"free"`: every gene has its own colour scale, from its lowest to its highest value.
+#'   `"shared"`: one scale, so that genes can be compared.
+#' @param trim Share of spots at either end whose values may lie beyond the ends of the colour
+#'   scale; they get the colour of the end. It keeps a few extreme counts from hiding the rest; 0
+#'   shows the whole range. Lines are not trimmed.
 #' @param axes Which two of three coordinates to show: numbers or names.
 #' @param n_genes How many genes of a table of results to show, at most.
 #' @param spot_size Diameter of the discs, in units of the typical (median) distance between
 #'   neighbouring spots.
 #' @param ncol Number of columns of panels.
 #' @return A ggplot object, to which scales, themes and titles can be added. Its data are a tibble
-#'   with the columns `spot`, `sample`, `x` and `y` (the coordinates), `gene` and `value`.
+#'   with the columns `spot`, `sample` (of several), `x` and `y` (the coordinates), `gene`,
+#'   `value` and `shown` (what the colour stands for).
 #'
 #' @section Errors:
 #' `patina_error_argument` for an argument that does not make sense; `patina_error_names` for genes
@@ -56,17 +60,21 @@ plot_genes <- function(
   sample_info = NULL,
   sample_id = NULL,
   scale = c("free", "shared"),
+  trim = 0.01,
   axes = c(1, 2),
   n_genes = 6,
   spot_size = 1,
   ncol = NULL
 ) {
   scale <- rlang::arg_match(scale)
+  if (!rlang::is_bare_numeric(trim, n = 1L) || !isTRUE(trim >= 0 && trim < 0.5)) {
+    abort_patina("{.arg trim} must be one number from 0 to below 0.5.", class = "argument")
+  }
   if (missing(genes)) {
     abort_patina(
       c(
         "{.arg genes} is missing: which genes are to be shown?",
-        i = "Give names, as in {.code plot_genes(x, coords, genes = \"Penk\")}, or a table of results."
+        i = "Give names, as in {.code genes = \"Penk\"}, or a table of results."
       ),
       class = "argument"
     )
@@ -80,38 +88,24 @@ plot_genes <- function(
     call = rlang::current_env()
   )
   index <- find_genes(genes, input$genes, n_genes)
-  values <- input_block(input, index)
-  if (normalization != "none") {
-    normalize <- new_normalizer(
-      input,
-      normalization,
-      covariates,
-      rlang::current_env()
-    )
-    values <- normalize(values, index)
-  }
+  normalize <- new_normalizer(input, normalization, covariates, rlang::current_env())
+  values <- normalize(input_block(input, index), index)
+  values[!is.finite(values)] <- NA
 
-  data <- long_table(
-    input$coords,
-    values,
-    spot = input$spots,
-    panel = input$genes[index],
-    sample = input$sample_id,
-    axes = axes
+  axes <- shown_axes(input$coords, axes)
+  names <- input$genes[index]
+  row <- rep(seq_along(input$spots), times = length(index))
+  data <- tibble::tibble(
+    spot = input$spots[row],
+    sample = input$sample_id[row],
+    !!!place_columns(input$coords[row, axes, drop = FALSE]),
+    gene = factor(rep(names, each = length(input$spots)), names),
+    value = as.vector(values)
   )
-  names(data)[names(data) == "panel"] <- "gene"
-  quantity <- if (normalization == "none") "expression" else "residual"
-  tissue_plot(
-    data,
-    "gene",
-    input$coords,
-    quantity,
-    scale,
-    spot_size,
-    ncol,
-    ...
-  ) +
-    ggplot2::theme(strip.text = ggplot2::element_text(face = "italic"))
+  raw <- identical(normalization, "none") && is.null(covariates)
+  quantity <- if (raw) "expression" else "residual"
+  tissue_plot(data, "gene", input, axes, quantity, scale, trim, spot_size, ncol, ...) +
+    ggplot2::theme(strip.text.x = ggplot2::element_text(face = "italic"))
 }
 
 #' Plot tissue patterns
@@ -123,11 +117,11 @@ plot_genes <- function(
 #' @param scale `"shared"`: one colour scale for all patterns, in standard deviations of a gene.
 #'   `"free"`: every pattern from its smallest to its largest value.
 #' @return A ggplot object. Its data are a tibble with the columns `spot`, `x` and `y` (the
-#'   coordinates), `pattern` (the panel's title) and `value`.
+#'   coordinates), `pattern` (the panel's title), `value` and `shown` (what the colour stands for).
 #'
 #' @section Errors:
-#' `patina_error_argument` if `patterns` is not a result of [spatial_patterns()], or an argument does
-#' not make sense.
+#' `patina_error_argument` if `patterns` is not a result of [spatial_patterns()], or an argument
+#' does not make sense.
 #'
 #' @examples
 #' # What spatial_patterns() returns, made by hand
@@ -156,30 +150,19 @@ plot_patterns <- function(
   check_patterns(patterns)
   table <- patterns$patterns
   ids <- sort(unique(table$pattern))
-  first <- table[table$pattern == ids[[1L]], ]
-  coords <- as.matrix(first[setdiff(
-    names(table),
-    c("spot", "pattern", "value")
-  )])
-
   n_genes <- tabulate(match(patterns$genes$pattern, ids), length(ids))
-  titles <- sprintf(
-    "Pattern %s (%d %s)",
-    ids,
-    n_genes,
-    ifelse(n_genes == 1L, "gene", "genes")
+  titles <- sprintf("Pattern %s (%d %s)", ids, n_genes, ifelse(n_genes == 1L, "gene", "genes"))
+  coords <- as.matrix(table[setdiff(names(table), c("spot", "pattern", "value"))])
+  axes <- shown_axes(coords, axes)
+  data <- tibble::tibble(
+    spot = table$spot,
+    !!!place_columns(coords[, axes, drop = FALSE]),
+    pattern = factor(titles[match(table$pattern, ids)], titles),
+    value = table$value
   )
-  values <- vapply(
-    ids,
-    function(id) {
-      one <- table[table$pattern == id, ]
-      one$value[match(first$spot, one$spot)]
-    },
-    numeric(nrow(first))
-  )
-  data <- long_table(coords, values, first$spot, titles, NULL, axes)
-  names(data)[names(data) == "panel"] <- "pattern"
-  tissue_plot(data, "pattern", coords, "pattern", scale, spot_size, ncol, ...)
+  tissue <- list(coords = coords[table$pattern == ids[[1L]], , drop = FALSE])
+  quantity <- "standardised\nexpression"
+  tissue_plot(data, "pattern", tissue, axes, quantity, scale, 0, spot_size, ncol, ...)
 }
 
 #' Plot the test: fraction of spatial variance against p-value
@@ -202,8 +185,8 @@ plot_patterns <- function(
 #'   `neg_log10_pval`, `group` (colour) and `pseudo` added.
 #'
 #' @section Errors:
-#' `patina_error_argument` if `results` or `models` lacks the columns needed, if no gene in `results`
-#' has a p-value, or if an argument does not make sense.
+#' `patina_error_argument` if `results` or `models` lacks the columns needed, if no gene in
+#' `results` has a p-value, or if an argument does not make sense.
 #'
 #' @examples
 #' # What spatial_test() returns, made by hand
@@ -226,11 +209,8 @@ plot_test <- function(
   pseudo_genes = "log_total_count"
 ) {
   check_columns(results, c("gene", "fsv", "log10_pval", "qval"), "results")
-  if (!rlang::is_double(fdr, n = 1L, finite = TRUE) || fdr <= 0 || fdr >= 1) {
-    abort_patina(
-      "{.arg fdr} must be one number between 0 and 1.",
-      class = "argument"
-    )
+  if (!rlang::is_bare_numeric(fdr, n = 1L) || !isTRUE(fdr > 0 && fdr < 1)) {
+    abort_patina("{.arg fdr} must be one number between 0 and 1.", class = "argument")
   }
   check_whole_number(n_labels, min = 0)
   data <- tibble::as_tibble(as.data.frame(results))
@@ -258,10 +238,7 @@ plot_test <- function(
 
   points <- data[!data$pseudo, ]
   threshold <- fdr_threshold(data, fdr)
-  plot <- ggplot2::ggplot(
-    data,
-    ggplot2::aes(x = .data$fsv, y = .data$neg_log10_pval)
-  ) +
+  plot <- ggplot2::ggplot(data, ggplot2::aes(x = .data$fsv, y = .data$neg_log10_pval)) +
     ggplot2::geom_point(
       ggplot2::aes(colour = .data$group, size = .data$fsv_se),
       data = points,
@@ -280,10 +257,7 @@ plot_test <- function(
       limits = c(0, 0.5),
       breaks = c(0.05, 0.15, 0.3, 0.5),
       labels = c("0.05", "0.15", "0.3", "0.5 or more"),
-      guide = ggplot2::guide_legend(
-        order = 2,
-        override.aes = list(colour = "grey40")
-      )
+      guide = ggplot2::guide_legend(order = 2, override.aes = list(colour = "grey40"))
     ) +
     ggplot2::scale_x_continuous(limits = c(0, NA)) +
     ggplot2::scale_y_continuous(
@@ -297,35 +271,30 @@ plot_test <- function(
 
   if (!is.null(threshold)) {
     plot <- plot +
-      ggplot2::geom_hline(
-        yintercept = threshold,
-        linetype = "dashed",
-        colour = "grey40"
-      ) +
+      ggplot2::geom_hline(yintercept = threshold, linetype = "dashed", colour = "grey40") +
       ggplot2::annotate(
         "text",
         x = Inf,
         y = threshold,
         label = sprintf("FDR %s%%", format(100 * fdr)),
         hjust = 1.1,
-        vjust = 1.5,
+        vjust = -0.6,
         size = 3,
         colour = "grey40"
       )
   }
   if (any(data$pseudo)) {
     plot <- plot +
-      ggplot2::geom_point(
-        data = data[data$pseudo, ],
-        shape = 4,
-        size = 3,
-        stroke = 1.2
-      )
+      ggplot2::geom_point(data = data[data$pseudo, ], shape = 4, size = 3, stroke = 1.2)
   }
-  hits <- data[!is.na(data$qval) & data$qval < fdr & !data$pseudo, ]
-  top <- utils::head(hits[order(hits$log10_pval), ], n_labels)
-  labelled <- rbind(top, data[data$pseudo, ])
-  if (nrow(labelled) > 0L) {
+  hits <- points[points$group != "other", ]
+  # Other hits have no label, but labels are to keep clear of them too.
+  around <- utils::head(hits[order(hits$log10_pval), ], 500L)
+  around$label <- ifelse(seq_len(nrow(around)) <= n_labels, around$gene, "")
+  pseudo <- data[data$pseudo, ]
+  pseudo$label <- pseudo$gene
+  labelled <- rbind(around, pseudo)
+  if (any(nzchar(labelled$label))) {
     plot <- plot + label_layer(labelled)
   }
   plot
@@ -335,21 +304,13 @@ plot_test <- function(
 #' @noRd
 test_groups <- function(data, hit, models, call = rlang::caller_env()) {
   if (is.null(models)) {
-    return(factor(
-      ifelse(hit, "significant", "other"),
-      c("significant", "other")
-    ))
+    return(factor(ifelse(hit, "significant", "other"), c("significant", "other")))
   }
   check_columns(models, c("gene", "model"), "models", call)
   model <- as.character(models$model)[match(data$gene, models$gene)]
   model[is.na(model)] <- "no model"
   known <- c("SE", "PER", "linear")
-  levels <- c(
-    known,
-    sort(setdiff(model[hit], c(known, "no model"))),
-    "no model",
-    "other"
-  )
+  levels <- c(known, sort(setdiff(model[hit], c(known, "no model"))), "no model", "other")
   factor(ifelse(hit, model, "other"), levels)
 }
 
@@ -365,13 +326,7 @@ group_colours <- function(group) {
     other = "grey75"
   )
   new <- setdiff(levels(group), names(colours))
-  c(
-    colours,
-    stats::setNames(
-      rep_len(c("#CC79A7", "#E69F00", "#56B4E9"), length(new)),
-      new
-    )
-  )
+  c(colours, stats::setNames(rep_len(c("#CC79A7", "#E69F00", "#56B4E9"), length(new)), new))
 }
 
 #' Labels with the number of genes in each group
@@ -386,7 +341,7 @@ group_labels <- function(group) {
   shown <- levels(group)
   known <- shown %in% names(names)
   text <- ifelse(known, names[shown], shown)
-  stats::setNames(paste0(text, ": ", table(group)), shown)
+  stats::setNames(paste0(text, ": ", format(c(table(group)), big.mark = ",", trim = TRUE)), shown)
 }
 
 #' Height of the line between hits and the rest: halfway between them, NULL if there are no hits
@@ -404,15 +359,20 @@ fdr_threshold <- function(data, fdr) {
 #' Names beside points, none on top of another
 #' @noRd
 label_layer <- function(data, repel = rlang::is_installed("ggrepel")) {
-  mapping <- ggplot2::aes(label = .data$gene)
+  mapping <- ggplot2::aes(label = .data$label)
+  face <- ifelse(data$pseudo, "plain", "italic")
   if (repel) {
     return(ggrepel::geom_text_repel(
       mapping,
       data = data,
       size = 3,
-      fontface = "italic",
+      fontface = face,
       seed = 1,
+      bg.colour = "white",
+      bg.r = 0.1,
       max.overlaps = Inf,
+      box.padding = 0.4,
+      point.padding = 0.2,
       min.segment.length = 0.2,
       segment.colour = "grey60"
     ))
@@ -421,7 +381,7 @@ label_layer <- function(data, repel = rlang::is_installed("ggrepel")) {
     mapping,
     data = data,
     size = 3,
-    fontface = "italic",
+    fontface = face,
     check_overlap = TRUE,
     vjust = -0.8
   )
@@ -438,9 +398,7 @@ find_genes <- function(genes, known, n, call = rlang::caller_env()) {
     # A tested pseudo-gene is not in `x`; the next gene takes its place.
     absent <- setdiff(utils::head(genes, n), known)
     if (length(absent) > 0L && any(genes %in% known)) {
-      inform_patina(
-        "Not in {.arg x}, so not shown: {.val {first_few(absent)}}."
-      )
+      inform_patina("Not in {.arg x}, so not shown: {.val {first_few(absent)}}.")
       genes <- genes[genes %in% known]
     }
     genes <- utils::head(genes, n)
@@ -473,44 +431,15 @@ find_genes <- function(genes, known, n, call = rlang::caller_env()) {
   match(genes, known)
 }
 
-#' One row per spot and panel
-#'
-#' @param coords n × d matrix.
-#' @param values n × panels matrix.
-#' @param panel Titles of the panels.
+#' Columns x and y, or x alone
 #' @noRd
-long_table <- function(
-  coords,
-  values,
-  spot,
-  panel,
-  sample,
-  axes,
-  call = rlang::caller_env()
-) {
-  # Genes may share a name: panels do not.
-  panel <- make_unique(panel)
-  shown <- shown_axes(coords, axes, call)
-  n <- nrow(coords)
-  repeated <- rep(seq_len(n), times = ncol(values))
-  data <- tibble::tibble(
-    spot = spot[repeated],
-    sample = if (is.null(sample)) NULL else sample[repeated],
-    x = coords[repeated, shown[[1L]]],
-    y = if (length(shown) == 2L) coords[repeated, shown[[2L]]] else NULL,
-    panel = factor(rep(panel, each = n), panel),
-    value = as.double(values)
-  )
-  data$value[!is.finite(data$value)] <- NA
-  attr(data, "axes") <- colnames(coords)[shown]
-  data
+place_columns <- function(coords) {
+  list(x = unname(coords[, 1L]), y = if (ncol(coords) == 2L) unname(coords[, 2L]))
 }
 
-make_unique <- function(x) if (anyDuplicated(x)) make.unique(x, " ") else x
-
-#' Columns of the coordinates to show
+#' Numbers of the columns of the coordinates to show
 #' @noRd
-shown_axes <- function(coords, axes, call) {
+shown_axes <- function(coords, axes, call = rlang::caller_env()) {
   if (ncol(coords) == 1L) {
     return(1L)
   }
@@ -533,100 +462,89 @@ shown_axes <- function(coords, axes, call) {
 }
 
 #' Panels of spots in the tissue, or of lines for one coordinate
+#'
+#' @param data A tibble with x, y (unless there is one coordinate), value and the column `panel`.
+#' @param tissue List with the spots' `coords` and, perhaps, `sample_id`.
+#' @param axes Numbers of the shown coordinates.
+#' @param quantity What `value` is, for the legend.
 #' @noRd
 tissue_plot <- function(
   data,
   panel,
-  coords,
+  tissue,
+  axes,
   quantity,
   scale,
+  trim,
   spot_size,
   ncol,
   ...,
   call = rlang::caller_env()
 ) {
-  if (!rlang::is_double(spot_size, n = 1L, finite = TRUE) || spot_size <= 0) {
-    abort_patina(
-      "{.arg spot_size} must be one number above 0.",
-      class = "argument",
-      call = call
-    )
+  if (!rlang::is_bare_numeric(spot_size, n = 1L) || !isTRUE(spot_size > 0 && spot_size < Inf)) {
+    abort_patina("{.arg spot_size} must be one number above 0.", class = "argument", call = call)
   }
-  axes <- attr(data, "axes")
-  by_sample <- "sample" %in% names(data) && length(unique(data$sample)) > 1L
+  axes <- colnames(tissue$coords)[axes]
+  by_sample <- !is.null(tissue$sample_id)
   if (length(axes) == 1L) {
     return(line_plot(data, panel, axes, quantity, scale, by_sample, ncol, ...))
   }
 
-  legend <- ggplot2::waiver()
+  # ggplot2 has one scale per plot: free ones are made by bringing every panel to 0..1.
   free <- scale == "free" && nlevels(data[[panel]]) > 1L
-  colour <- "value"
-  if (free) {
-    data$scaled <- stats::ave(data$value, data[[panel]], FUN = rescale)
-    colour <- "scaled"
+  data$shown <- if (free) {
+    stats::ave(data$value, data[[panel]], FUN = function(x) rescale(x, trimmed_range(x, trim)))
+  } else {
+    data$value
   }
-  samples <- if (by_sample) data$sample[seq_len(nrow(coords))] else NULL
-  ggplot2::ggplot(
-    data,
-    ggplot2::aes(.data$x, .data$y, colour = .data[[colour]])
-  ) +
-    geom_spot(diameter = spot_size * spot_spacing(coords, samples), ...) +
+  limits <- if (free) c(0, 1) else trimmed_range(data$value, trim)
+  diameter <- spot_size * spot_spacing(tissue$coords, tissue$sample_id)
+  ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$y, colour = .data$shown)) +
+    geom_spot(diameter = diameter, ...) +
     ggplot2::coord_fixed() +
     (if (by_sample) {
-      ggplot2::facet_grid(
-        rows = ggplot2::vars(.data$sample),
-        cols = ggplot2::vars(.data[[panel]])
-      )
+      ggplot2::facet_grid(rows = ggplot2::vars(.data$sample), cols = ggplot2::vars(.data[[panel]]))
     } else {
       ggplot2::facet_wrap(ggplot2::vars(.data[[panel]]), ncol = ncol)
     }) +
-    colour_scale(quantity, free) +
+    colour_scale(quantity, free, limits) +
     ggplot2::labs(x = axes[[1L]], y = axes[[2L]]) +
     theme_tissue()
 }
 
-colour_scale <- function(quantity, free) {
-  if (!free) {
-    return(ggplot2::scale_colour_viridis_c(
-      name = quantity,
-      na.value = "grey80"
-    ))
-  }
+colour_scale <- function(quantity, free, limits) {
+  squish <- function(x, range = limits, ...) pmin(pmax(x, range[[1L]]), range[[2L]])
   ggplot2::scale_colour_viridis_c(
-    name = paste0(quantity, ",\neach panel"),
-    limits = c(0, 1),
-    breaks = c(0, 1),
-    labels = c("min", "max"),
+    name = if (free) paste0(quantity, ",\neach panel") else quantity,
+    limits = limits,
+    oob = squish,
+    breaks = if (free) c(0, 1) else ggplot2::waiver(),
+    labels = if (free) c("low", "high") else ggplot2::waiver(),
     na.value = "grey80"
   )
 }
 
-line_plot <- function(
-  data,
-  panel,
-  axis,
-  quantity,
-  scale,
-  by_sample,
-  ncol,
-  ...
-) {
+line_plot <- function(data, panel, axis, quantity, scale, by_sample, ncol, ...) {
   data <- data[order(data$x), ]
   mapping <- if (by_sample) {
     ggplot2::aes(.data$x, .data$value, colour = .data$sample)
   } else {
     ggplot2::aes(.data$x, .data$value)
   }
-  plot <- ggplot2::ggplot(data, mapping)
-  plot <- if (by_sample) {
-    plot +
-      ggplot2::geom_line(na.rm = TRUE, ...) +
-      ggplot2::geom_point(size = 1, na.rm = TRUE) +
-      ggplot2::scale_colour_viridis_d(name = "sample", end = 0.85)
-  } else {
-    plot +
-      ggplot2::geom_line(colour = "#31688E", na.rm = TRUE, ...) +
-      ggplot2::geom_point(colour = "#31688E", size = 1, na.rm = TRUE)
+  colour <- if (by_sample) NULL else list(colour = "#31688E")
+  line <- rlang::exec(
+    ggplot2::stat_summary,
+    # Spots at the same place: the line goes through their mean.
+    fun = mean,
+    geom = "line",
+    na.rm = TRUE,
+    !!!colour,
+    ...
+  )
+  points <- rlang::exec(ggplot2::geom_point, size = 0.8, alpha = 0.6, na.rm = TRUE, !!!colour)
+  plot <- ggplot2::ggplot(data, mapping) + points + line
+  if (by_sample) {
+    plot <- plot + ggplot2::scale_colour_viridis_d(name = "sample", end = 0.85)
   }
   plot +
     ggplot2::facet_wrap(
@@ -638,33 +556,41 @@ line_plot <- function(
     theme_patina()
 }
 
-#' To 0..1; a constant is in the middle
+#' Range of `x` without the share `trim` at either end, unless nothing is left of it then; NULL if
+#' there is no value
 #' @noRd
-rescale <- function(x) {
-  range <- suppressWarnings(range(x, na.rm = TRUE))
-  width <- range[[2L]] - range[[1L]]
-  if (!is.finite(width)) {
+trimmed_range <- function(x, trim) {
+  x <- x[!is.na(x)]
+  if (length(x) == 0L) {
+    return(NULL)
+  }
+  range <- stats::quantile(x, c(trim, 1 - trim), names = FALSE)
+  # A gene seen in few spots has most quantiles at zero.
+  if (range[[1L]] < range[[2L]]) range else range(x)
+}
+
+#' `range` to 0..1, what is beyond to the ends, a constant to the middle
+#' @noRd
+rescale <- function(x, range) {
+  if (is.null(range)) {
     return(x)
   }
-  if (width == 0) 0 * x + 0.5 else (x - range[[1L]]) / width
+  width <- range[[2L]] - range[[1L]]
+  if (width == 0) 0 * x + 0.5 else pmin(pmax((x - range[[1L]]) / width, 0), 1)
 }
 
 #' Typical distance between neighbouring spots: the median over spots, in the coordinates' units
 #'
-#' Several hundred spots are enough for a median, and keep the cost linear in the number of spots.
+#' A hundred spots are enough for a median, and keep the cost linear in the number of spots.
 #' Spots in the same place are not neighbours. With several samples, the largest one counts.
 #' @noRd
 spot_spacing <- function(coords, sample = NULL) {
   if (!is.null(sample)) {
-    coords <- coords[
-      which(sample == names(which.max(table(sample)))),
-      ,
-      drop = FALSE
-    ]
+    coords <- coords[which(sample == names(which.max(table(sample)))), , drop = FALSE]
   }
   coords <- coords[stats::complete.cases(coords), , drop = FALSE]
   n <- nrow(coords)
-  probes <- unique(round(seq(1, n, length.out = min(n, 300L))))
+  probes <- unique(round(seq(1, n, length.out = min(n, 100L))))
   points <- t(coords)
   nearest <- vapply(
     probes,
@@ -682,15 +608,14 @@ spot_spacing <- function(coords, sample = NULL) {
 # Points whose size is in the units of the coordinates, unlike geom_point()'s millimetres.
 geom_spot <- function(..., diameter) {
   ggplot2::layer(
-    geom = GeomSpot,
+    geom = spot_geom,
     stat = "identity",
     position = "identity",
     params = list(diameter = diameter, na.rm = TRUE, ...)
   )
 }
 
-GeomSpot <- ggplot2::ggproto(
-  # nolint: object_name_linter. ggplot2's convention.
+spot_geom <- ggplot2::ggproto(
   "GeomSpot",
   ggplot2::Geom,
   required_aes = c("x", "y"),
@@ -701,29 +626,23 @@ GeomSpot <- ggplot2::ggproto(
   # As for tiles: the extent makes room for whole discs at the edges, and goes through scales.
   setup_data = function(data, params) {
     radius <- params$diameter / 2
-    transform(
-      data,
-      xmin = x - radius,
-      xmax = x + radius,
-      ymin = y - radius,
-      ymax = y + radius
-    )
+    data$xmin <- data$x - radius
+    data$xmax <- data$x + radius
+    data$ymin <- data$y - radius
+    data$ymax <- data$y + radius
+    data
   },
 
   draw_panel = function(data, panel_params, coord) {
     place <- coord$transform(data, panel_params)
     # grid takes the smaller of a relative radius's width and height; with equal units on both axes
     # the larger fraction then gives the same disc on both.
-    radius <- pmax(abs(place$xmax - place$xmin), abs(place$ymax - place$ymin)) /
-      2
+    radius <- pmax(abs(place$xmax - place$xmin), abs(place$ymax - place$ymin)) / 2
     grid::circleGrob(
       place$x,
       place$y,
       r = grid::unit(radius, "npc"),
-      gp = grid::gpar(
-        fill = ggplot2::alpha(place$colour, place$alpha),
-        col = NA
-      )
+      gp = grid::gpar(fill = ggplot2::alpha(place$colour, place$alpha), col = NA)
     )
   }
 )
@@ -733,7 +652,8 @@ theme_patina <- function() {
     ggplot2::theme(
       panel.grid = ggplot2::element_blank(),
       strip.background = ggplot2::element_blank(),
-      strip.text = ggplot2::element_text(size = 10)
+      strip.text = ggplot2::element_text(size = 10),
+      strip.text.y = ggplot2::element_text(angle = 0)
     )
 }
 

@@ -3,8 +3,8 @@
 #' Add results to a Bioconductor object
 #'
 #' Puts a test or a model search into `rowData`, and patterns into `colData` and `rowData`, of any
-#' `SummarizedExperiment`. All names begin with `patina_`; other columns are not touched. Columns that
-#' are there already are replaced, so doing it twice gives the same object.
+#' `SummarizedExperiment`. All names begin with `patina_`; other columns are not touched. Columns
+#' that are there already are replaced, so doing it twice gives the same object.
 #'
 #' Genes and patterns' spots are matched by name. Genes that `results` does not have get `NA`, so a
 #' filtered table may be given. Names that occur more than once are matched only if `results` has
@@ -25,8 +25,9 @@
 #'   columns).
 #'
 #' @section Errors:
-#' `patina_error_input` if `spe` is not a `SummarizedExperiment`; `patina_error_argument` if `results` is
-#' not a result; `patina_error_names` if no gene or spot of `results` is in `spe`. Warnings:
+#' `patina_error_input` if `spe` is not a `SummarizedExperiment`; `patina_error_argument` if
+#' `results` is not a result; `patina_error_names` if no gene or spot of `results` is in `spe`.
+#' Warnings:
 #' `patina_warning_unknown_genes` if some genes (pseudo-genes, perhaps) or spots are not in `spe`;
 #' `patina_warning_duplicated_genes` if some cannot be matched because their name is not unique.
 #'
@@ -46,10 +47,7 @@ add_results <- function(spe, results) {
       class = "input"
     )
   }
-  rlang::check_installed(
-    c("SummarizedExperiment", "S4Vectors"),
-    "to add results to an object."
-  )
+  rlang::check_installed(c("SummarizedExperiment", "S4Vectors"), "to add results to an object.")
   if (is.data.frame(results)) {
     check_columns(results, "gene", "results")
     add_gene_columns(spe, results$gene, result_columns(results))
@@ -64,8 +62,7 @@ add_results <- function(spe, results) {
 result_columns <- function(results) {
   columns <- as.list(results)[setdiff(names(results), "gene")]
   name <- names(columns)
-  of_search <- any(startsWith(name, "prob_")) ||
-    inherits(results, "patina_models")
+  of_search <- any(startsWith(name, "prob_")) || inherits(results, "patina_models")
   unique_to_search <- startsWith(name, "prob_")
   prefix <- ifelse(of_search & !unique_to_search, "patina_search_", "patina_")
   stats::setNames(columns, paste0(prefix, name))
@@ -97,8 +94,7 @@ add_patterns <- function(spe, patterns, call = rlang::caller_env()) {
 
   samples <- SummarizedExperiment::colData(spe)
   # An earlier result may have had more patterns.
-  stale <- grepl("^patina_pattern_[0-9]+$", names(samples)) &
-    !names(samples) %in% names(values)
+  stale <- grepl("^patina_pattern_[0-9]+$", names(samples)) & !names(samples) %in% names(values)
   SummarizedExperiment::colData(spe) <- set_columns(samples[!stale], values)
   if (methods::is(spe, "SingleCellExperiment")) {
     scores <- do.call(cbind, values)
@@ -110,10 +106,7 @@ add_patterns <- function(spe, patterns, call = rlang::caller_env()) {
   add_gene_columns(
     spe,
     memberships$gene,
-    list(
-      patina_pattern = memberships$pattern,
-      patina_membership = memberships$membership
-    ),
+    list(patina_pattern = memberships$pattern, patina_membership = memberships$membership),
     call
   )
 }
@@ -138,7 +131,8 @@ match_names <- function(names, known, what, call) {
     abort_patina(
       c(
         "No {what} of {.arg results} is in {.arg spe}.",
-        x = "{.arg results} has {.val {first_few(names, 3L)}}, {.arg spe} has {.val {first_few(known, 3L)}}.",
+        x = "{.arg results} has {.val {first_few(names, 3L)}}.",
+        x = "{.arg spe} has {.val {first_few(known, 3L)}}.",
         i = "Was it made from another object, or have names changed since?"
       ),
       class = "names",
@@ -147,7 +141,10 @@ match_names <- function(names, known, what, call) {
   }
   if (length(absent) > 0L) {
     warn_patina(
-      "{length(absent)} {what}{?s} of {.arg results} {?is/are} not in {.arg spe}, so left out: {.val {first_few(absent)}}.",
+      c(
+        "{length(absent)} {what}{?s} of {.arg results} {?is/are} not in {.arg spe}.",
+        i = "Left out: {.val {first_few(absent)}}."
+      ),
       class = paste0("unknown_", what, "s")
     )
   }
@@ -156,8 +153,9 @@ match_names <- function(names, known, what, call) {
   if (length(ambiguous) > 0L) {
     warn_patina(
       c(
-        "{length(ambiguous)} {what} name{?s} occur{?s/} more than once and cannot be matched: {.val {first_few(ambiguous)}}.",
-        i = "They get {.val {NA}}. Make names unique, or give the result for all {what}s, in their order."
+        "{length(ambiguous)} name{?s} of {what}s occur{?s/} more than once.",
+        x = "Not matched, so {.val {NA}}: {.val {first_few(ambiguous)}}.",
+        i = "Make names unique, or give the result for all {what}s in order."
       ),
       class = paste0("duplicated_", what, "s")
     )
@@ -192,7 +190,7 @@ check_columns <- function(x, columns, arg, call = rlang::caller_env()) {
 #' Check that `x` is a result of spatial_patterns()
 #' @noRd
 check_patterns <- function(x, arg = "patterns", call = rlang::caller_env()) {
-  if (!is.list(x) || !is.data.frame(x$patterns) || !is.data.frame(x$genes)) {
+  if (!is.list(x) || !is.data.frame(x[["patterns"]]) || !is.data.frame(x[["genes"]])) {
     abort_patina(
       c(
         "{.arg {arg}} must be a result of patina, not {.obj_type_friendly {x}}.",
@@ -208,12 +206,7 @@ check_patterns <- function(x, arg = "patterns", call = rlang::caller_env()) {
 
 #' Check that `x` is one whole number
 #' @noRd
-check_whole_number <- function(
-  x,
-  min,
-  arg = rlang::caller_arg(x),
-  call = rlang::caller_env()
-) {
+check_whole_number <- function(x, min, arg = rlang::caller_arg(x), call = rlang::caller_env()) {
   if (!rlang::is_integerish(x, n = 1L, finite = TRUE) || x < min) {
     abort_patina(
       "{.arg {arg}} must be a whole number of at least {min}.",
@@ -273,38 +266,26 @@ kernels_summary <- function(kernels) {
   one <- vapply(
     models,
     function(model) {
+      count <- paste(sum(kernels$model == model), model)
       lengths <- kernels$lengthscale[kernels$model == model]
-      lengths <- range(lengths[is.finite(lengths)], -Inf, Inf, finite = TRUE)
-      count <- sum(kernels$model == model)
-      what <- if (model == "PER") "periods" else "lengthscales"
-      if (count > 1L && all(is.finite(lengths))) {
-        sprintf(
-          "%d %s (%s %s to %s)",
-          count,
-          model,
-          what,
-          signif3(lengths[1]),
-          signif3(lengths[2])
-        )
-      } else {
-        sprintf("%d %s", count, model)
+      lengths <- lengths[is.finite(lengths)]
+      if (length(lengths) < 2L) {
+        return(count)
       }
+      what <- if (model == "PER") "periods" else "lengthscales"
+      ends <- vapply(signif(range(lengths), 3L), format, character(1L))
+      sprintf("%s (%s %s to %s)", count, what, ends[[1L]], ends[[2L]])
     },
     character(1L)
   )
   paste(one, collapse = ", ")
 }
 
-signif3 <- function(x) format(signif(x, 3L), trim = TRUE)
-
 hits_summary <- function(x) {
   untested <- if (is.null(x[["status"]])) 0L else sum(x$status != "ok")
   text <- c(
     if (is.numeric(x[["qval"]])) {
-      sprintf(
-        "%s with qval < 0.05",
-        format(sum(x$qval < 0.05, na.rm = TRUE), big.mark = ",")
-      )
+      sprintf("%s with qval < 0.05", format(sum(x$qval < 0.05, na.rm = TRUE), big.mark = ","))
     },
     if (untested > 0L) {
       sprintf("%s not tested (see status)", format(untested, big.mark = ","))
