@@ -193,7 +193,7 @@ fn look_up(variable: &str, folder: &str, file: &str) -> Option<PathBuf> {
     let found = named.or(beside).filter(|path| path.exists());
     if found.is_none() {
         let message = format!("{file} not found (set {variable} to its folder)");
-        assert!(env::var_os("CI").is_none(), "{message}");
+        assert!(env::var("CI").is_ok_and(|ci| ci.is_empty()) || env::var_os("CI").is_none(), "{message}");
         eprintln!("skipped: {message}");
     }
     found
