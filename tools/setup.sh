@@ -57,8 +57,13 @@ check_rust() {
 # --- installing on Debian -------------------------------------------------------------------------
 
 apt_install() {
+  log=$(mktemp)
   DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 \
-    install --yes --no-install-recommends "$@" </dev/null >&2
+    install --yes --no-install-recommends "$@" </dev/null >"$log" 2>&1 || {
+    tail -n 30 "$log" >&2
+    fail "apt could not install $*; the end of what it said stands above"
+  }
+  rm -f "$log"
 }
 
 # The Debian package of each given R package, as "name=debian"; "name=" where there is none.
