@@ -56,6 +56,8 @@ check_rust() {
 
 # --- installing on Debian -------------------------------------------------------------------------
 
+can_install() { have apt-get && [ "$(id -u)" = 0 ]; }
+
 apt_install() {
   log=$(mktemp)
   DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=600 -o Dpkg::Use-Pty=0 \
@@ -135,6 +137,7 @@ print_air() {
   if have air; then command -v air; return; fi
   home="${XDG_CACHE_HOME:-$HOME/.cache}/patina/air-$air_version"
   if [ ! -x "$home/bin/air" ]; then
+    python3 -c 'import ensurepip' 2>/dev/null || ! can_install || (apt_install python3-venv) || true
     { have python3 && python3 -m venv "$home" && "$home/bin/pip" install -q "air-formatter==$air_version"; } >&2 || {
       rm -rf "$home"
       fail "the R formatter 'air' was not found and could not be installed: pip install air-formatter==$air_version"
@@ -154,7 +157,7 @@ tools=$(missing_tools | tr '\n' ' ')
 packages=$(missing_packages $wanted)
 [ -n "$tools$packages" ] || exit 0
 
-if have apt-get && [ "$(id -u)" = 0 ]; then
+if can_install; then
   say "updates apt's lists"
   apt-get -qq update </dev/null >&2 || say "apt-get update failed; trying with the lists that are there"
   # shellcheck disable=SC2086
