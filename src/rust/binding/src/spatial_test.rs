@@ -13,7 +13,8 @@ fn rust_default_grid(coords: RMatrix<f64>, sizes: &[i32], count: i32) -> Result<
     Ok(locations(&coords, sizes)?.default_grid(count.max(0) as usize))
 }
 
-/// Decomposes the kernels; each gene will get the best kernel of each group (counted from 1).
+/// Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
+/// p-value if asked for.
 /// @noRd
 #[extendr]
 fn rust_prepare_test(
@@ -22,12 +23,16 @@ fn rust_prepare_test(
     models: Vec<String>,
     lengthscales: &[f64],
     groups: &[i32],
+    calibrated: bool,
     threads: i32,
 ) -> Result<ExternalPtr<SpatialTest>> {
     let locations = locations(&coords, sizes)?;
     let kernels = kernels(&models, lengthscales)?;
     let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
-    let test = in_pool(threads, || SpatialTest::with_groups(&kernels, &groups, locations))?;
+    let test = in_pool(threads, || {
+        let test = SpatialTest::with_groups(&kernels, &groups, locations)?;
+        if calibrated { test.calibrate() } else { Ok(test) }
+    })?;
     Ok(ExternalPtr::new(test.map_err(message)?))
 }
 
@@ -61,6 +66,8 @@ fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32)
     Ok(list!(
         status = fits.iter().map(|f| f.status.name()).collect::<Vec<_>>(),
         loglik_null = fits.iter().map(null_or_na).collect::<Vec<_>>(),
+        pval = fits.iter().map(|f| f.calibrated.map_or(NA_REAL, |p| p.pval)).collect::<Vec<_>>(),
+        log10_pval = fits.iter().map(|f| f.calibrated.map_or(NA_REAL, |p| p.log10_pval)).collect::<Vec<_>>(),
         kernel = column(&|k| k.kernel as f64 + 1.0),
         log_delta = column(&|k| k.log_delta),
         loglik = column(&|k| k.loglik),

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::likelihood::{Candidate, Maximum, Profile, candidates, constant_loglik};
 use crate::locations::Locations;
+use crate::null::{LogP, NullForms};
 use crate::spectrum::Spectrum;
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
@@ -72,6 +73,8 @@ pub struct GeneFit {
     pub loglik_null: f64,
     /// The best kernel of each group.
     pub best: Vec<KernelFit>,
+    /// The calibrated p-value, if the test was asked for one.
+    pub calibrated: Option<LogP>,
 }
 
 /// Kernels over some locations, ready to test genes.
@@ -82,6 +85,7 @@ pub struct SpatialTest {
     profiles: Vec<Profile>,
     groups: Vec<usize>,
     n_groups: usize,
+    null: Option<NullForms>,
 }
 
 impl SpatialTest {
@@ -99,7 +103,16 @@ impl SpatialTest {
         let spectra = Spectrum::dense_all(kernels, &locations)?;
         let profiles = spectra.par_iter().map(Profile::new).collect();
         let n_groups = groups.iter().max().map_or(0, |g| g + 1);
-        Ok(Self { locations, spectra, profiles, groups: groups.to_vec(), n_groups })
+        Ok(Self { locations, spectra, profiles, groups: groups.to_vec(), n_groups, null: None })
+    }
+
+    /// Adds calibrated p-values, over all kernels of all groups.
+    ///
+    /// # Errors
+    /// [`Error::TooFewLocations`] if a sample has too few for the permutation moments.
+    pub fn calibrate(mut self) -> Result<Self> {
+        self.null = Some(NullForms::new(&self.spectra, &self.locations)?);
+        Ok(self)
     }
 
     /// The locations.
@@ -171,7 +184,12 @@ impl SpatialTest {
             .map(|g| {
                 let standard = &standards[g];
                 if standard.status != Status::Ok {
-                    return GeneFit { status: standard.status, loglik_null: f64::NAN, best: Vec::new() };
+                    return GeneFit {
+                        status: standard.status,
+                        loglik_null: f64::NAN,
+                        best: Vec::new(),
+                        calibrated: None,
+                    };
                 }
                 let best = (0..self.n_groups)
                     .map(|group| {
@@ -180,7 +198,11 @@ impl SpatialTest {
                     })
                     .collect();
                 let loglik_null = constant_loglik(y.nrows()) + standard.shift(y.nrows());
-                GeneFit { status: Status::Ok, loglik_null, best }
+                let calibrated = self
+                    .null
+                    .as_ref()
+                    .map(|null| p_value(null, scaled.col_as_slice(g), |k| projections[k].col_as_slice(g)));
+                GeneFit { status: Status::Ok, loglik_null, best, calibrated }
             })
             .collect()
     }
@@ -286,6 +308,15 @@ impl SpatialTest {
         standard.scale = sd * largest;
         standard
     }
+}
+
+/// The calibrated p-value of a centred gene, from its projections on all kernels.
+fn p_value<'z>(null: &NullForms, y: &[f64], z: impl Fn(usize) -> &'z [f64]) -> LogP {
+    let mut forms = vec![0.0; null.len()];
+    for (kernel, forms) in forms.chunks_mut(null.forms_per_kernel()).enumerate() {
+        null.quadratic_forms(kernel, z(kernel), forms);
+    }
+    null.p_value(&forms, &null.gene(y))
 }
 
 /// How a gene was centred and scaled.

@@ -1,0 +1,48 @@
+#' q-values of Storey and Tibshirani
+#'
+#' The share of true null hypotheses, pi0, is estimated from the p-values above 0.89 (SpatialDE's
+#' interpolating spline over 0, 0.01, ..., 0.89 gives the same value), or taken as 1 for fewer than 100
+#' p-values, which makes the q-values those of Benjamini and Hochberg.
+#'
+#' @param p p-values, between 0 and 1. `NA` stays `NA` and does not count.
+#' @param pi0 Share of true null hypotheses, above 0 and at most 1; estimated by default.
+#' @returns q-values in the order of `p`, with its names: the smallest false discovery rate at which each
+#'   would be called. The attribute `pi0` has the share that was used.
+#' @references
+#' J. D. Storey, R. Tibshirani (2003). Statistical significance for genomewide studies. *PNAS* 100.
+#' \doi{10.1073/pnas.1530509100}
+#' @export
+#' @examples
+#' qvalues(c(0.001, 0.02, 0.4, NA, 0.9))
+qvalues <- function(p, pi0 = NULL) {
+  call <- rlang::current_env()
+  if (!is.numeric(p) && !all(is.na(p))) {
+    abort_patina(
+      "{.arg p} must be numbers, not {.cls {class(p)}}.",
+      class = "argument",
+      call = call
+    )
+  }
+  outside <- which(p < 0 | p > 1)
+  if (length(outside) > 0L) {
+    abort_patina(
+      c(
+        "{.arg p} must be between 0 and 1.",
+        x = "{length(outside)} value{?s} {?is/are} not: {.val {first_few(p[outside])}}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  if (!is.null(pi0) && (!rlang::is_double(pi0, n = 1L, finite = TRUE) || pi0 <= 0 || pi0 > 1)) {
+    abort_patina(
+      "{.arg pi0} must be one number above 0 and at most 1, not {.val {pi0}}.",
+      class = "argument",
+      call = call
+    )
+  }
+  result <- call_rust(rust_qvalues, as.double(p), pi0 %||% NA_real_, call = call)
+  q <- result$q
+  q[is.na(q)] <- NA_real_
+  structure(q, names = names(p), pi0 = result$pi0)
+}

@@ -1,0 +1,211 @@
+#' Test genes for expression that depends on position
+#'
+#' SpatialDE's Gaussian process test: for each gene, a model with a spatial part (one of several
+#' kernels) is compared with a model without.
+#'
+#' @section Model:
+#' A gene's expression at n locations is `y = mean + f + e` with a spatial part `f ~ N(0, s2 K)` and
+#' noise `e ~ N(0, s2 delta I)`. For each kernel K the likelihood is maximised over the whole of
+#' log(delta) in -10..20, and the best kernel is reported. With several samples (slides) each has its
+#' own mean and its own independent spatial part, while lengthscale, delta and variances are shared.
+#'
+#' @section P-values:
+#' `"calibrated"` p-values are uniform when the locations are permuted, for rich and for sparse genes
+#' and in the tail. They come from quadratic forms of the expression (the score of each kernel, and
+#' the likelihood's own form at delta = 10 and 1), whose first three moments under permutation are
+#' known exactly, joined by the Cauchy combination. No random numbers are involved.
+#'
+#' `"spatialde"` p-values are those of SpatialDE: the upper tail of a chi-squared distribution with one
+#' degree of freedom at the log likelihood ratio. They are known to be conservative by far for most
+#' genes, and are meant for comparison.
+#'
+#' What no permutation of locations can see is a cause that is itself spatial: above all library
+#' size. `normalization` is there to take its influence out.
+#'
+#' @section Normalization:
+#' - `"anscombe"`: SpatialDE's preparation of counts. [stabilize()], then log(total counts), or the
+#'   `covariates`, regressed out.
+#' - `"pearson"`: negative binomial Pearson residuals of counts with depth as an offset, clipped at
+#'   sqrt(n), then regressed on log(total counts), or the `covariates`. They keep their level where
+#'   depth varies smoothly over the tissue.
+#' - `"none"`: `x` is already on the scale to be tested; only `covariates`, if given, are regressed out.
+#'
+#' @section SpatialDE's names:
+#' | patina | SpatialDE |
+#' | --- | --- |
+#' | gene, lengthscale, fsv, delta, loglik, bic, pval, qval | g, l, FSV, max_delta, max_ll, BIC, pval, qval |
+#' | llr | LLR, without SpatialDE's excess of about 1 / (4 n) |
+#' | loglik_null | max_ll_null, which has n - 1 in the variance's denominator |
+#' | mean | max_mu_hat |
+#' | var_spatial, var_noise | max_s2_t_hat × Gower factor, max_s2_t_hat × max_delta |
+#' | fsv_se | the square root of what s2_FSV is meant to be |
+#'
+#' @param x Expression: a data.frame with spots in rows and genes in columns; a matrix, sparse Matrix
+#'   or DelayedMatrix with genes in rows and spots in columns; or a SummarizedExperiment,
+#'   SingleCellExperiment or SpatialExperiment.
+#' @param coords Locations: one row for each spot, 1 to 3 numeric columns, in any unit. Not needed for a
+#'   SpatialExperiment. For other SummarizedExperiments also the names of columns of its colData. Spot
+#'   names are matched if both sides have them.
+#' @param ... Must be empty.
+#' @param normalization What is done to `x` before the test; see below.
+#' @param covariates A one-sided formula over `sample_info` (or the colData) of what is to be regressed
+#'   out. `total_counts` is available for counts even if the table lacks it.
+#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`.
+#' @param lengthscales Lengthscales of the SE kernels and periods of the cosine, in units of `coords`. By
+#'   default ten, log-spaced from half the smallest non-zero to twice the largest distance of two spots.
+#' @param pval_method `"calibrated"` or `"spatialde"`; see below.
+#' @param assay The assay to take from a SummarizedExperiment.
+#' @param sample_info A data.frame with a row for each spot, for `covariates` and `sample_id`; for a
+#'   SummarizedExperiment its colData by default.
+#' @param sample_id Which sample (slide) each spot belongs to: the name of a column of `sample_info`, or a
+#'   vector. A SpatialExperiment's own `sample_id` by default.
+#' @param threads Number of threads; by default `getOption("patina.threads")`, else all cores. Results do
+#'   not depend on it.
+#' @param progress Whether to show a progress bar.
+#'
+#' @returns A tibble with one row for each gene of `x`, in the same order:
+#' \describe{
+#'   \item{gene}{name}
+#'   \item{status}{`"ok"`, or why the gene was not tested: `"constant"`, `"all-zero"`, `"non-finite"`; its
+#'     other columns are then `NA`. `"no p-value"`: too few spots for one}
+#'   \item{n}{number of spots}
+#'   \item{model, lengthscale}{the best kernel, and its lengthscale or period in units of `coords`}
+#'   \item{fsv}{fraction of variance that is spatial, 0 to 1}
+#'   \item{fsv_se}{its standard error (delta method); `NA` where delta is at the end of its range}
+#'   \item{llr}{log likelihood ratio of the best kernel and no spatial part, 0 or more}
+#'   \item{pval, log10_pval, qval}{p-value (never 0), its decadic logarithm (also where `pval` would
+#'     underflow), q-value ([qvalues()])}
+#'   \item{delta}{ratio of noise to spatial variance}
+#'   \item{mean}{mean, by generalised least squares}
+#'   \item{var_spatial, var_noise}{variance of the two parts; `fsv` is the share of the first}
+#'   \item{loglik, loglik_null, bic}{maximised log likelihood with and without spatial part, and the
+#'     first one's Bayesian information criterion}
+#' }
+#' Its attribute `patina` records the kernels, the method and the normalization.
+#'
+#' @section Errors:
+#' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and
+#' names that do not match have the subclasses `patina_error_input`, `patina_error_coords` and
+#' `patina_error_names`.
+#'
+#' @references
+#' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.
+#' *Nature Methods* 15. \doi{10.1038/nmeth.4636}
+#' @seealso [model_search()], [spatial_patterns()], [plot_test()], [add_results()]
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' spatial_test(tissue$counts, tissue$sample_info[c("x", "y")], threads = 1)
+spatial_test <- function(
+  x,
+  coords = NULL,
+  ...,
+  normalization = c("anscombe", "pearson", "none"),
+  covariates = NULL,
+  kernels = "SE",
+  lengthscales = NULL,
+  pval_method = c("calibrated", "spatialde"),
+  assay = "counts",
+  sample_info = NULL,
+  sample_id = NULL,
+  threads = NULL,
+  progress = interactive()
+) {
+  rlang::check_dots_empty()
+  call <- rlang::current_env()
+  normalization <- rlang::arg_match(normalization)
+  pval_method <- rlang::arg_match(pval_method)
+  threads <- resolve_threads(threads)
+  input <- as_input(x, coords, assay, sample_info, sample_id)
+
+  normalizer <- new_normalizer(input, normalization, covariates, call)
+  kernels <- kernel_table(kernels, lengthscales, input, call)
+  spatial_test_impl(input, normalizer, kernels, pval_method, threads, progress, call) |>
+    new_test_result(
+      n = length(input$spots),
+      normalization = normalization,
+      pval_method = pval_method,
+      coords = colnames(input$coords),
+      samples = nlevels(input$sample_id)
+    )
+}
+
+#' The test on normalised input
+#' @returns A data.frame of the columns that `spatial_test()` documents.
+#' @noRd
+spatial_test_impl <- function(input, normalizer, kernels, pval_method, threads, progress, call) {
+  n <- length(input$spots)
+  calibrated <- pval_method == "calibrated" && enough_spots(input)
+  fitter <- prepare_fitter(input, kernels, calibrated, threads, call)
+  fits <- fit_genes(fitter, input, normalizer, threads = threads, progress = progress, call = call)
+
+  p <- if (pval_method == "spatialde") {
+    spatialde_pvalues(fits$llr, n)
+  } else {
+    fits[c("pval", "log10_pval")]
+  }
+  tested <- fits$status == "ok"
+  kernel <- fits$kernel
+  tibble::tibble(
+    gene = input$genes,
+    status = ifelse(tested & is.na(p$pval), "no p-value", fits$status),
+    n = n,
+    model = kernels$model[kernel],
+    lengthscale = kernels$lengthscale[kernel],
+    fsv = fits$fsv,
+    fsv_se = fits$fsv_se,
+    llr = fits$llr,
+    pval = p$pval,
+    log10_pval = p$log10_pval,
+    qval = call_rust(rust_qvalues, p$pval, NA_real_, call = call)$q,
+    delta = exp(fits$log_delta),
+    mean = fits$mean,
+    var_spatial = fits$var_spatial,
+    var_noise = fits$var_noise,
+    loglik = fits$loglik,
+    loglik_null = fits$loglik_null,
+    bic = bic(fits$loglik, kernels$model[kernel], n)
+  ) |>
+    structure(description = fitter$description)
+}
+
+#' SpatialDE's p-values: its likelihood of the constant model has n - 1 in the variance's denominator
+#' @noRd
+spatialde_pvalues <- function(llr, n) {
+  statistic <- llr + (n * log(n / (n - 1)) - 1) / 2
+  log10_pval <- stats::pchisq(statistic, 1, lower.tail = FALSE, log.p = TRUE) / log(10)
+  list(pval = pmax(10^log10_pval, .Machine$double.xmin), log10_pval = log10_pval)
+}
+
+#' Permutation moments need 7 spots in every sample
+#' @noRd
+enough_spots <- function(input) {
+  smallest <- min(table(input$sample_id %||% rep(1L, length(input$spots))))
+  if (smallest < 7L) {
+    warn_patina(
+      c(
+        "Calibrated p-values need at least 7 spots in every sample; the smallest has {smallest}.",
+        i = "The fits are returned without p-values. {.code pval_method = \"spatialde\"} gives
+          approximate ones."
+      ),
+      class = "few_spots"
+    )
+  }
+  smallest >= 7L
+}
+
+#' Bayesian information criterion: -2 loglik + M log n, with M parameters of the whole model
+#' @noRd
+bic <- function(loglik, model, n) {
+  parameters <- c(SE = 4, PER = 4, linear = 3, const = 2)
+  -2 * loglik + unname(parameters[model]) * log(n)
+}
+
+#' Give a result its class and remember how it was made
+#' @noRd
+new_test_result <- function(result, ...) {
+  description <- attr(result, "description")
+  attr(result, "description") <- NULL
+  facts <- list(..., kernels = description, version = utils::packageVersion("patina"))
+  structure(result, patina = facts, class = c("patina_test", class(result)))
+}
