@@ -1,4 +1,4 @@
-#' Storey-Tibshirani q-values; NA stays NA, `pi0` NA means that it is estimated.
+#' Storey-Tibshirani q-values; NA stays NA, `pi0` `NULL` or NA means that it is estimated.
 #' @noRd
 rust_qvalues <- function(p, pi0) .Call(wrap__rust_qvalues, p, pi0)
 
@@ -6,9 +6,10 @@ rust_qvalues <- function(p, pi0) .Call(wrap__rust_qvalues, p, pi0)
 #' @noRd
 rust_default_grid <- function(coords, sizes, count) .Call(wrap__rust_default_grid, coords, sizes, count)
 
-#' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1).
+#' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
+#' p-value if asked for.
 #' @noRd
-rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, threads) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, threads)
+rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, threads) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, threads)
 
 #' What is known of the kernels: rank and engine of their spectra.
 #' @noRd

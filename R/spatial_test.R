@@ -120,18 +120,19 @@ spatial_test <- function(
 
   normalizer <- new_normalizer(input, normalization, covariates, call)
   kernels <- kernel_table(kernels, lengthscales, input, call)
-  spatial_test_impl(input, normalizer, kernels, pval_method, threads, progress, call) |>
-    new_test_result(
-      n = length(input$spots),
-      normalization = normalization,
-      pval_method = pval_method,
-      coords = colnames(input$coords),
-      samples = nlevels(input$sample_id)
-    )
+  test <- spatial_test_impl(input, normalizer, kernels, pval_method, threads, progress, call)
+  new_result(
+    test$result,
+    "patina_test",
+    input,
+    kernels = test$kernels,
+    normalization = normalization,
+    pval_method = pval_method
+  )
 }
 
 #' The test on normalised input
-#' @returns A data.frame of the columns that `spatial_test()` documents.
+#' @returns A list: `result`, the tibble that `spatial_test()` documents, and `kernels`, what was fitted.
 #' @noRd
 spatial_test_impl <- function(input, normalizer, kernels, pval_method, threads, progress, call) {
   n <- length(input$spots)
@@ -146,7 +147,7 @@ spatial_test_impl <- function(input, normalizer, kernels, pval_method, threads, 
   }
   tested <- fits$status == "ok"
   kernel <- fits$kernel
-  tibble::tibble(
+  result <- tibble::tibble(
     gene = input$genes,
     status = ifelse(tested & is.na(p$pval), "no p-value", fits$status),
     n = n,
@@ -165,8 +166,8 @@ spatial_test_impl <- function(input, normalizer, kernels, pval_method, threads, 
     loglik = fits$loglik,
     loglik_null = fits$loglik_null,
     bic = bic(fits$loglik, kernels$model[kernel], n)
-  ) |>
-    structure(description = fitter$description)
+  )
+  list(result = result, kernels = fitter$description)
 }
 
 #' SpatialDE's p-values: its likelihood of the constant model has n - 1 in the variance's denominator
@@ -203,9 +204,14 @@ bic <- function(loglik, model, n) {
 
 #' Give a result its class and remember how it was made
 #' @noRd
-new_test_result <- function(result, ...) {
-  description <- attr(result, "description")
-  attr(result, "description") <- NULL
-  facts <- list(..., kernels = description, version = utils::packageVersion("patina"))
-  structure(result, patina = facts, class = c("patina_test", class(result)))
+new_result <- function(result, class, input, ...) {
+  attr(result, "patina") <- list(
+    n = length(input$spots),
+    samples = max(nlevels(input$sample_id), 1L),
+    coords = colnames(input$coords),
+    version = utils::packageVersion("patina"),
+    ...
+  )
+  class(result) <- c(class, class(result))
+  result
 }
