@@ -19,7 +19,7 @@ kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
       call = call
     )
   }
-  lengthscales <- lengthscales %||% default_lengthscales(input, call)
+  lengthscales <- lengthscales %||% lengthscale_grid(input, call)
   if (
     !is.numeric(lengthscales) ||
       length(lengthscales) == 0L ||
@@ -47,7 +47,7 @@ kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
 
 #' Ten lengthscales over the distances within samples
 #' @noRd
-default_lengthscales <- function(input, call) {
+lengthscale_grid <- function(input, call) {
   spots <- sample_order(input)
   call_rust(
     rust_default_grid,
