@@ -1,0 +1,355 @@
+# Data to try the package on: two real tissues, and a simulated one.
+
+# Where a file comes from, and the SHA-256 of its content.
+dataset_source <- "https://media.githubusercontent.com/media/Teichlab/SpatialDE/master/Analysis"
+dataset_files <- list(
+  mob = list(
+    counts = list(
+      name = "Rep11_MOB_0.csv",
+      folder = "MouseOB/data",
+      sha256 = "df7cb0b838e2a9b9de3424024d084f38cbfc16b20fbd64ed2787a942039b6c3e"
+    ),
+    sample_info = list(
+      name = "MOB_sample_info.csv",
+      folder = "MouseOB",
+      sha256 = "b1678ba2e04342053efd5d3bc277d98e65280800ff4da0a1a3fc64e74c3214e8"
+    )
+  ),
+  breast_cancer = list(
+    counts = list(
+      name = "Layer2_BC_count_matrix-1.tsv",
+      folder = "BreastCancer/data",
+      sha256 = "fe19a57e382bd35009f5552eec4f94254fab9b6834e74ea7525f219cac559ae2"
+    )
+  )
+)
+
+#' Two real tissues
+#'
+#' The Spatial Transcriptomics sections of \enc{Ståhl}{Stahl} et al. (2016) on which SpatialDE was
+#' shown: the mouse olfactory bulb (replicate 11: 260 spots, 16,218 genes) and human breast cancer
+#' (layer 2: 251 spots, 14,789 genes).
+#'
+#' Files are looked for in the folder that the environment variable `PATINA_DATA` names, in
+#' `../shared/data`, and in the cache (`tools::R_user_dir("patina", "cache")`), plain or compressed
+#' with gzip. What is not there is downloaded once, from the repository of SpatialDE's analyses,
+#' checked against its SHA-256 and kept in the cache. The check needs R 4.5 or the package digest.
+#'
+#' Counts are raw and nothing is filtered, except that spots of the bulb without a row in the sample
+#' table are left out. SpatialDE's analyses keep genes with a total of at least 3, then spots with
+#' more than 10 (bulb) or 5 (breast cancer) counts:
+#'
+#' ```r
+#' tissue <- load_dataset("mob")
+#' counts <- tissue$counts[Matrix::rowSums(tissue$counts) >= 3, ]
+#' counts <- counts[, Matrix::colSums(counts) > 10]
+#' coords <- tissue$sample_info[colnames(counts), c("x", "y")]
+#' ```
+#'
+#' @param name `"mob"`, the mouse olfactory bulb, or `"breast_cancer"`.
+#' @returns A list of class `patina_dataset`:
+#'   - `counts`: a dgCMatrix, genes × spots, with names;
+#'   - `sample_info`: a data.frame with a row for each spot: `x`, `y` (in units of the array, about
+#'     1 between neighbours) and `total_counts` (for the bulb SpatialDE's own: of the genes with a
+#'     total of at least 3).
+#' @section Errors:
+#' `patina_error_download` if a file is neither there nor can be had, or is not what it should be,
+#' with the address and the place to put it.
+#' @references
+#' P. L. \enc{Ståhl}{Stahl} et al. (2016). Visualization and analysis of gene expression in tissue
+#' sections by spatial transcriptomics. *Science* 353. \doi{10.1126/science.aaf2403}
+#' @seealso [example_tissue()], which needs no files.
+#' @export
+#' @examples
+#' \dontrun{
+#' # downloads 9 MB the first time
+#' load_dataset("mob")
+#' }
+load_dataset <- function(name = c("mob", "breast_cancer")) {
+  call <- rlang::current_env()
+  name <- rlang::arg_match(name)
+  paths <- lapply(dataset_files[[name]], dataset_path, call = call)
+  counts <- read_counts(paths$counts)
+  sample_info <- if (is.null(paths$sample_info)) {
+    places <- strsplit(colnames(counts), "x", fixed = TRUE)
+    data.frame(
+      x = as.double(vapply(places, `[`, "", 1L)),
+      y = as.double(vapply(places, `[`, "", 2L)),
+      total_counts = Matrix::colSums(counts),
+      row.names = colnames(counts)
+    )
+  } else {
+    utils::read.csv(paths$sample_info, row.names = 1L)
+  }
+  new_dataset(counts[, rownames(sample_info)], sample_info)
+}
+
+#' A simulated tissue whose patterns are known
+#'
+#' Negative binomial counts (overdispersion 0.2) on a round piece of a hexagonal lattice, with
+#' random depth. Half of the genes have no pattern; the others share four: a gradient, a hotspot,
+#' stripes and a ring. The same arguments give the same tissue everywhere; the state of the random
+#' number generator is left as it was.
+#'
+#' @param n_spots Number of spots, at least 5.
+#' @param n_genes Number of genes, at least 1.
+#' @param seed A whole number that the random numbers start from.
+#' @param as `"list"`, or `"SpatialExperiment"` if that package is installed.
+#' @returns A list of class `patina_dataset`:
+#'   - `counts`: a dgCMatrix, genes × spots, with names;
+#'   - `sample_info`: a data.frame with a row for each spot: `x`, `y` (neighbours are 1 apart) and
+#'     `total_counts`;
+#'   - `truth`: a tibble with a row for each gene: `gene`, `pattern` ("none", "gradient",
+#'     "hotspot", "stripes" or "ring"), `mean` (expected count at the middle of the pattern's range
+#'     and average depth) and `amplitude` (the pattern moves the logarithm of the expected count by
+#'     up to so much, up and down).
+#'
+#'   Or a SpatialExperiment with the assay `counts` and the truth in its rowData.
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' tissue
+#' table(tissue$truth$pattern)
+example_tissue <- function(
+  n_spots = 300,
+  n_genes = 200,
+  seed = 1,
+  as = c("list", "SpatialExperiment")
+) {
+  as <- rlang::arg_match(as)
+  check_count(n_spots, 5L, "n_spots")
+  check_count(n_genes, 1L, "n_genes")
+  check_count(seed, -Inf, "seed")
+
+  places <- hexagonal_disc(n_spots)
+  patterns <- tissue_patterns(places)
+  kinds <- c("none", "gradient", "none", "hotspot", "none", "stripes", "none", "ring")
+  pattern <- rep_len(kinds, n_genes)
+  spots <- numbered("spot", n_spots)
+  genes <- numbered("gene", n_genes)
+
+  # Uniform numbers and quantile functions only: samplers differ between versions of R.
+  random <- seeded_uniform(seed, 2 * n_genes + n_spots + n_genes * n_spots)
+  parts <- rep(1:4, c(n_genes, n_genes, n_spots, n_genes * n_spots))
+  random <- split(random, parts)
+  mean <- exp(log(12) + 0.5 * stats::qnorm(random[[1L]]))
+  amplitude <- ifelse(pattern == "none", 0, 0.7 + 0.5 * random[[2L]])
+  depth <- exp(0.25 * stats::qnorm(random[[3L]]))
+
+  mu <- mean * exp(amplitude * t(patterns[, pattern])) * rep(depth, each = n_genes)
+  counts <- stats::qnbinom(random[[4L]], size = 5, mu = mu)
+  dim(counts) <- dim(mu)
+  dimnames(counts) <- list(genes, spots)
+  counts <- as_dgc(Matrix::Matrix(counts, sparse = TRUE, doDiag = FALSE))
+  sample_info <- data.frame(places, total_counts = Matrix::colSums(counts), row.names = spots)
+  truth <- tibble::tibble(gene = genes, pattern = pattern, mean = mean, amplitude = amplitude)
+
+  if (as == "list") {
+    return(new_dataset(counts, sample_info, truth))
+  }
+  rlang::check_installed("SpatialExperiment")
+  SpatialExperiment::SpatialExperiment(
+    assays = list(counts = counts),
+    rowData = S4Vectors::DataFrame(truth[-1L], row.names = genes),
+    colData = S4Vectors::DataFrame(sample_info["total_counts"]),
+    spatialCoords = as.matrix(sample_info[c("x", "y")])
+  )
+}
+
+#' @export
+print.patina_dataset <- function(x, ...) {
+  cat(
+    sprintf(
+      "A tissue of %s genes in %s spots\n",
+      format(nrow(x$counts), big.mark = ","),
+      format(ncol(x$counts), big.mark = ",")
+    ),
+    "$counts: genes \u00d7 spots, sparse, ",
+    sprintf("%.0f%% not zero\n", 100 * Matrix::nnzero(x$counts) / length(x$counts)),
+    sprintf("$sample_info: %s\n", paste(names(x$sample_info), collapse = ", ")),
+    if (!is.null(x$truth)) sprintf("$truth: %s\n", paste(names(x$truth), collapse = ", ")),
+    sep = ""
+  )
+  invisible(x)
+}
+
+new_dataset <- function(counts, sample_info, truth = NULL) {
+  parts <- list(counts = counts, sample_info = sample_info)
+  parts$truth <- truth
+  structure(parts, class = "patina_dataset")
+}
+
+# Files -----------------------------------------------------------------------------------------
+
+#' Path of a file, downloaded if it is nowhere
+#' @noRd
+dataset_path <- function(file, call, source = dataset_source) {
+  cache <- tools::R_user_dir("patina", "cache")
+  folders <- c(Sys.getenv("PATINA_DATA"), file.path("..", "shared", "data"), cache)
+  candidates <- file.path(
+    rep(folders[nzchar(folders)], each = 2L),
+    paste0(file$name, c("", ".gz"))
+  )
+  found <- candidates[file.exists(candidates)]
+  if (length(found) > 0L) {
+    return(found[[1L]])
+  }
+  download_file(
+    paste(source, file$folder, file$name, sep = "/"),
+    file.path(cache, file$name),
+    file$sha256,
+    call
+  )
+}
+
+#' Download a file and check it; only a right one gets its name
+#' @noRd
+download_file <- function(url, path, sha256, call) {
+  if (!has_sha256()) {
+    abort_patina(
+      c(
+        "Downloads are checked by their SHA-256, which needs R 4.5 or the package
+          {.pkg digest}.",
+        i = "Install it by {.code install.packages(\"digest\")}, or download {.url {url}}
+          yourself to {.path {path}}."
+      ),
+      class = "download",
+      call = call
+    )
+  }
+  dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
+  part <- tempfile(tmpdir = dirname(path), fileext = ".part")
+  on.exit(unlink(part))
+  old <- options(timeout = max(300, getOption("timeout")))
+  on.exit(options(old), add = TRUE)
+  inform_patina("Downloading {.url {url}} to {.path {path}}.")
+  failure <- tryCatch(
+    {
+      utils::download.file(url, part, mode = "wb", quiet = TRUE)
+      NULL
+    },
+    error = identity,
+    warning = identity
+  )
+  if (!is.null(failure)) {
+    abort_patina(
+      c(
+        "{.file {basename(path)}} is not on this machine and cannot be downloaded.",
+        x = "{conditionMessage(failure)}",
+        i = "Download {.url {url}} to {.path {path}};",
+        i = "or name the folder that has it by {.code Sys.setenv(PATINA_DATA = )}."
+      ),
+      class = "download",
+      call = call
+    )
+  }
+  if (!identical(file_sha256(part), sha256)) {
+    abort_patina(
+      c(
+        "What {.url {url}} gives is not the file it should be: its SHA-256 differs.",
+        i = "Try again later, or put a copy with SHA-256 {.val {sha256}} at {.path {path}}."
+      ),
+      class = "download",
+      call = call
+    )
+  }
+  file.rename(part, path)
+  path
+}
+
+has_sha256 <- function() {
+  exists("sha256sum", asNamespace("tools")) || rlang::is_installed("digest")
+}
+
+file_sha256 <- function(path) {
+  if (exists("sha256sum", asNamespace("tools"))) {
+    return(unname(getExportedValue("tools", "sha256sum")(path)))
+  }
+  digest::digest(path, algo = "sha256", file = TRUE)
+}
+
+#' A table of counts with spots in rows, as a dgCMatrix of genes × spots
+#'
+#' Line by line, so that the dense table never exists.
+#' @noRd
+read_counts <- function(path) {
+  lines <- readLines(path)
+  separator <- if (grepl("\t", lines[[1L]], fixed = TRUE)) "\t" else ","
+  genes <- strsplit(lines[[1L]], separator, fixed = TRUE)[[1L]][-1L]
+  spots <- sub(paste0(separator, ".*"), "", lines[-1L])
+  counts <- lapply(lines[-1L], \(line) {
+    values <- as.integer(strsplit(line, separator, fixed = TRUE)[[1L]][-1L])
+    at <- which(values != 0L)
+    list(at = at, values = values[at])
+  })
+  at <- lapply(counts, `[[`, "at")
+  Matrix::sparseMatrix(
+    i = unlist(at),
+    p = c(0L, cumsum(lengths(at))),
+    x = as.double(unlist(lapply(counts, `[[`, "values"))),
+    dims = c(length(genes), length(spots)),
+    dimnames = list(genes, spots)
+  )
+}
+
+# Simulation ------------------------------------------------------------------------------------
+
+#' The `n` points of a hexagonal lattice of spacing 1 that are nearest to its middle
+#' @noRd
+hexagonal_disc <- function(n) {
+  half <- ceiling(sqrt(n)) + 1
+  lattice <- expand.grid(column = -half:half, row = -half:half)
+  x <- lattice$column + 0.5 * (lattice$row %% 2)
+  y <- lattice$row * sqrt(3) / 2
+  # four times the squared distance, a whole number: ties are broken by place, not by rounding
+  distance <- (2 * lattice$column + lattice$row %% 2)^2 + 3 * lattice$row^2
+  chosen <- sort(order(distance)[seq_len(n)])
+  data.frame(x = x[chosen] - min(x[chosen]), y = y[chosen] - min(y[chosen]))
+}
+
+#' Patterns over places, each with values from -1 to 1
+#' @noRd
+tissue_patterns <- function(places) {
+  scale <- \(values) 2 * (values - min(values)) / max(max(values) - min(values), 1e-12) - 1
+  u <- scale(places$x)
+  v <- scale(places$y)
+  radius <- sqrt(u^2 + v^2)
+  patterns <- cbind(
+    gradient = u,
+    hotspot = exp(-((u - 0.35)^2 + (v - 0.3)^2) / (2 * 0.3^2)),
+    stripes = cos(2 * pi * v),
+    ring = exp(-(radius - 0.65)^2 / (2 * 0.15^2))
+  )
+  cbind(none = 0, apply(patterns, 2L, scale))
+}
+
+#' Uniform random numbers that neither depend on the user's generator nor touch it
+#' @noRd
+seeded_uniform <- function(seed, n) {
+  old_seed <- get0(".Random.seed", globalenv(), inherits = FALSE)
+  old_kind <- RNGkind("Mersenne-Twister", "Inversion", "Rejection")
+  on.exit({
+    if (is.null(old_seed)) {
+      RNGkind(old_kind[1L], old_kind[2L], old_kind[3L])
+      rm(".Random.seed", envir = globalenv())
+    } else {
+      assign(".Random.seed", old_seed, envir = globalenv())
+    }
+  })
+  set.seed(seed)
+  stats::runif(n)
+}
+
+numbered <- function(prefix, n) {
+  sprintf("%s%0*d", prefix, nchar(format(n, scientific = FALSE)), seq_len(n))
+}
+
+check_count <- function(value, least, arg, call = rlang::caller_env()) {
+  if (!rlang::is_integerish(value, n = 1L, finite = TRUE) || value < least) {
+    abort_patina(
+      "{.arg {arg}} must be a whole number{if (is.finite(least)) paste(' of at least', least)}.",
+      class = "argument",
+      call = call
+    )
+  }
+}

@@ -1,0 +1,165 @@
+test_that("the olfactory bulb is read as it is", {
+  withr::local_envvar(PATINA_DATA = dirname(data_path("Rep11_MOB_0.csv.gz")))
+  tissue <- load_dataset("mob")
+  expect_s4_class(tissue$counts, "dgCMatrix")
+  expect_identical(dim(tissue$counts), c(16218L, 260L))
+  expect_identical(colnames(tissue$counts), rownames(tissue$sample_info))
+  expect_identical(tissue$counts["Nrf1", 1:2], c(`16.92x9.015` = 1, `16.945x11.075` = 0))
+  kept <- Matrix::rowSums(tissue$counts) >= 3
+  expect_identical(sum(kept), 14859L)
+  expect_equal(tissue$sample_info$total_counts, unname(Matrix::colSums(tissue$counts[kept, ])))
+})
+
+test_that("breast cancer's places come from the names of its spots", {
+  withr::local_envvar(PATINA_DATA = dirname(data_path("Layer2_BC_count_matrix-1.tsv.gz")))
+  tissue <- load_dataset("breast_cancer")
+  expect_identical(dim(tissue$counts), c(14789L, 251L))
+  expect_identical(colnames(tissue$counts)[23], "18.939x9.0")
+  expect_identical(tissue$sample_info$x[23], 18.939)
+  expect_identical(tissue$sample_info$y[23], 9)
+  expect_snapshot(print(tissue))
+})
+
+test_that("tables are read sparse, whatever separates them", {
+  table <- data.frame(A = c(1L, 0L, 30L), `B-1` = c(0L, 0L, 2L), C = 0L, check.names = FALSE)
+  rownames(table) <- c("1x2", "1.5x2", "3x4")
+  for (separator in c(",", "\t")) {
+    file <- withr::local_tempfile()
+    utils::write.table(
+      table,
+      file,
+      sep = separator,
+      quote = FALSE,
+      col.names = NA
+    )
+    counts <- read_counts(file)
+    expect_s4_class(counts, "dgCMatrix")
+    expect_identical(as.matrix(counts), t(as.matrix(table)) * 1)
+  }
+})
+
+test_that("downloads are checked and kept, or explained", {
+  skip_if_not(has_sha256())
+  folder <- withr::local_tempdir()
+  source <- file.path(folder, "source.csv")
+  writeLines("some counts", source)
+  url <- paste0("file://", source)
+  path <- file.path(folder, "cache", "counts.csv")
+  sum <- file_sha256(source)
+  expect_identical(nchar(sum), 64L)
+
+  suppressMessages({
+    expect_error(
+      download_file(url, path, strrep("0", 64), call = NULL),
+      "SHA-256 differs",
+      class = "patina_error_download"
+    )
+    expect_false(file.exists(path))
+    expect_identical(download_file(url, path, sum, call = NULL), path)
+    expect_identical(readLines(path), "some counts")
+    expect_error(
+      download_file(paste0(url, "x"), path, sum, call = NULL),
+      "cannot be downloaded",
+      class = "patina_error_download"
+    )
+  })
+  expect_identical(list.files(dirname(path)), "counts.csv")
+})
+
+test_that("a data set that is nowhere names address and place", {
+  skip_if_not(has_sha256())
+  withr::local_dir(withr::local_tempdir())
+  withr::local_envvar(PATINA_DATA = "", R_USER_CACHE_DIR = getwd())
+  file <- dataset_files$mob$counts
+  error <- expect_error(
+    suppressMessages(dataset_path(file, call = NULL, source = "file:///nowhere")),
+    class = "patina_error_download"
+  )
+  expect_match(conditionMessage(error), "file:///nowhere/MouseOB/data/Rep11_MOB_0.csv")
+  expect_match(conditionMessage(error), "PATINA_DATA")
+  # what is in the cache is not downloaded
+  dir.create(tools::R_user_dir("patina", "cache"), recursive = TRUE, showWarnings = FALSE)
+  writeLines(
+    c(",A,B", "1x2,0,1"),
+    file.path(tools::R_user_dir("patina", "cache"), "Rep11_MOB_0.csv")
+  )
+  writeLines(
+    c(",x,y,total_counts", "1x2,1,2,1"),
+    file.path(tools::R_user_dir("patina", "cache"), "MOB_sample_info.csv")
+  )
+  expect_identical(load_dataset("mob")$sample_info$y, 2L)
+})
+
+test_that("the example is the same everywhere and leaves the generator alone", {
+  withr::local_seed(7)
+  before <- .Random.seed
+  tissue <- example_tissue()
+  expect_identical(.Random.seed, before)
+  expect_identical(dim(tissue$counts), c(200L, 300L))
+  # fixed values: another platform or another version of R must give them too
+  expect_identical(sum(tissue$counts), 862180)
+  expect_identical(
+    unname(as.matrix(tissue$counts)[1:2, 1:5]),
+    rbind(c(18, 11, 16, 11, 4), c(16, 10, 10, 8, 29))
+  )
+  withr::with_seed(
+    5,
+    expect_identical(example_tissue(), tissue),
+    .rng_kind = "L'Ecuyer-CMRG",
+    .rng_sample_kind = "Rounding"
+  ) |>
+    suppressWarnings()
+  expect_false(identical(example_tissue(seed = 2)$counts, tissue$counts))
+  expect_snapshot(print(tissue))
+})
+
+test_that("a session without random numbers keeps its clean slate", {
+  withr::local_seed(1)
+  kind <- RNGkind()
+  rm(".Random.seed", envir = globalenv())
+  example_tissue(20, 5)
+  expect_false(exists(".Random.seed", globalenv(), inherits = FALSE))
+  expect_identical(RNGkind(), kind)
+})
+
+test_that("the example's sizes are as asked for", {
+  for (n in c(5, 17, 61, 1000)) {
+    tissue <- example_tissue(n, 9)
+    expect_identical(dim(tissue$counts), c(9L, as.integer(n)))
+    distances <- stats::dist(tissue$sample_info[c("x", "y")])
+    expect_equal(min(distances), 1)
+    expect_identical(rownames(tissue$sample_info), colnames(tissue$counts))
+    expect_identical(tissue$truth$gene, rownames(tissue$counts))
+  }
+  expect_identical(dim(example_tissue(30, 1)$counts), c(1L, 30L))
+  expect_error(example_tissue(4), class = "patina_error_argument")
+  expect_error(example_tissue(n_genes = 0), class = "patina_error_argument")
+  expect_error(example_tissue(seed = "a"), class = "patina_error_argument")
+})
+
+test_that("the example's patterns are in its counts", {
+  tissue <- example_tissue()
+  input <- as_input(tissue$counts, tissue$sample_info[c("x", "y")])
+  residuals <- new_normalizer(input)(input_block(input, 1:200), 1:200)
+  patterns <- tissue_patterns(tissue$sample_info)[, -1]
+  found <- stats::cor(residuals, patterns)
+  best <- colnames(patterns)[max.col(found)]
+  spatial <- tissue$truth$pattern != "none"
+  expect_identical(best[spatial], tissue$truth$pattern[spatial])
+  expect_lt(max(abs(found[!spatial, ])), 0.35)
+  expect_gt(min(apply(found[spatial, ], 1, max)), 0.35)
+})
+
+test_that("the example comes as a SpatialExperiment", {
+  skip_if_not_installed("SpatialExperiment")
+  tissue <- example_tissue(50, 8)
+  spe <- example_tissue(50, 8, as = "SpatialExperiment")
+  input <- as_input(spe)
+  expect_identical(input_block(input, 1:8), unname(t(as.matrix(tissue$counts))))
+  expect_identical(
+    unname(input$coords),
+    unname(as.matrix(tissue$sample_info[c("x", "y")]))
+  )
+  expect_identical(input$samples$total_counts, unname(tissue$sample_info$total_counts))
+  expect_identical(SummarizedExperiment::rowData(spe)$pattern, tissue$truth$pattern)
+})
