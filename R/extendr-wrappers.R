@@ -1,3 +1,11 @@
+#' The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
+#' @noRd
+rust_find_patterns <- function(coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, threads) .Call(wrap__rust_find_patterns, coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, threads)
+
+#' Patterns at new locations; samples counted from 1.
+#' @noRd
+rust_predict_patterns <- function(coords, sizes, lengthscale, coefficients, pattern_sizes, noise, new, sample, threads) .Call(wrap__rust_predict_patterns, coords, sizes, lengthscale, coefficients, pattern_sizes, noise, new, sample, threads)
+
 #' Storey-Tibshirani q-values; NA stays NA, `pi0` `NULL` or NA means that it is estimated.
 #' @noRd
 rust_qvalues <- function(p, pi0) .Call(wrap__rust_qvalues, p, pi0)

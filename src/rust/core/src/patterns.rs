@@ -119,6 +119,8 @@ pub struct Patterns {
     pub elbo: Vec<f64>,
     /// The best run of every kernel and number of patterns, kernels outermost.
     pub selection: Vec<Candidate>,
+    /// The one of them that won.
+    pub chosen: Candidate,
 }
 
 /// Groups genes into patterns; the kernel and the number of patterns with the best bound win.
@@ -156,31 +158,32 @@ pub fn find_patterns(spectra: &[Spectrum], y: MatRef<'_, f64>, settings: &Settin
         .collect();
 
     let mut selection = Vec::new();
-    let mut winner: Option<(usize, &Run)> = None;
+    let mut winner: Option<(usize, &Run, Candidate)> = None;
     for (same_kernel, kernel) in runs.chunks(counts.len() * settings.restarts).zip(0..) {
-        let mut best_here: Option<&Run> = None;
+        let mut best_here: Option<(&Run, Candidate)> = None;
         for (starts, &c) in same_kernel.chunks(settings.restarts).zip(&counts) {
             let best = starts.iter().reduce(|a, b| if b.bound() > a.bound() { b } else { a });
             let best = best.expect("there is at least one restart");
-            selection.push(Candidate {
+            let candidate = Candidate {
                 lengthscale: spectra[kernel].kernel().scale(),
                 n_patterns: c,
                 found: best.r.ncols(),
                 bound: best.bound(),
                 converged: best.converged,
-            });
-            if best_here.is_none_or(|b| best.bound() > b.bound() + TIE * b.bound().abs()) {
-                best_here = Some(best);
+            };
+            selection.push(candidate);
+            if best_here.is_none_or(|(b, _)| best.bound() > b.bound() + TIE * b.bound().abs()) {
+                best_here = Some((best, candidate));
             }
         }
-        if let Some(best) = best_here
-            && winner.is_none_or(|(_, w)| best.bound() > w.bound())
+        if let Some((best, candidate)) = best_here
+            && winner.is_none_or(|(_, w, _)| best.bound() > w.bound())
         {
-            winner = Some((kernel, best));
+            winner = Some((kernel, best, candidate));
         }
     }
-    let (kernel, run) = winner.ok_or(Error::Shape { what: "runs", expected: 1, got: 0 })?;
-    Ok(problems[kernel].finish(run, selection))
+    let (kernel, run, chosen) = winner.ok_or(Error::Shape { what: "runs", expected: 1, got: 0 })?;
+    Ok(problems[kernel].finish(run, selection, chosen))
 }
 
 /// Patterns at new locations.
@@ -528,7 +531,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Orders the patterns, and returns to the locations.
-    fn finish(&self, run: &Run, selection: Vec<Candidate>) -> Patterns {
+    fn finish(&self, run: &Run, selection: Vec<Candidate>, chosen: Candidate) -> Patterns {
         let (genes, c) = run.r.shape();
         let partition = most_probable(run.r.as_ref());
         let mut order: Vec<(usize, usize, usize)> = (0..c)
@@ -564,6 +567,7 @@ impl<'a> Problem<'a> {
             responsibilities: r,
             elbo: run.elbo.clone(),
             selection,
+            chosen,
         }
     }
 

@@ -1,0 +1,639 @@
+# Automatic expression histology: genes grouped by the spatial pattern that they share.
+
+#' Group genes into tissue patterns
+#'
+#' Automatic expression histology (Svensson, Teichmann and Stegle 2018): genes that follow the same
+#' spatial function are put together, and the function is estimated from all of them. The number of
+#' patterns and their lengthscale may be given, or left to the evidence lower bound.
+#'
+#' Every gene is standardised to mean 0 and variance 1. The genes of pattern k are noisy copies of
+#' one Gaussian process with the squared exponential kernel; processes, memberships and noise are
+#' inferred together by variational inference, from several seeded starts. The run with the highest
+#' bound wins. The result is the same on every run, for any number of threads.
+#'
+#' @section Choosing the number of patterns:
+#' The bound cannot fall when one more pattern is allowed, because a pattern may stay empty. Empty
+#' patterns are removed, and a larger number wins only if it raises the bound. If the largest number
+#' tried wins, more patterns may describe the genes better still; for a coarser picture give
+#' `n_patterns`. The whole table of bounds is in `selection`.
+#'
+#' @inheritParams spatial_test
+#' @param genes The genes to group. A character vector of names; or a result of [spatial_test()],
+#'   perhaps filtered: if it has all genes of `x`, those with `qval` below 0.05 are taken, otherwise
+#'   its genes as they are. `NULL` runs [spatial_test()] first.
+#' @param n_patterns Number of patterns, or several to choose from; by default 2 to 8, and at most
+#'   one for each two genes.
+#' @param lengthscale Lengthscale of the patterns in units of `coords`, or several to choose from;
+#'   by default those that occur in `genes` if it is a result of [spatial_test()] (each of at least
+#'   5 % of the genes, at most five), otherwise a grid from the smallest distance to half of the
+#'   largest.
+#' @param restarts Number of starts for each number of patterns and lengthscale.
+#' @param seed Seed of the starts, a whole number. R's own random numbers are neither used nor
+#'   changed.
+#' @param tolerance A run ends when an iteration raises the bound by less than this share of it.
+#' @param max_iterations The most iterations of a run.
+#' @returns An object of class `patina_patterns`, a list with the elements
+#' * `genes`: a tibble of `gene`, `pattern` (1 is the pattern with the most genes; `NA` for a gene
+#'   that could not be used) and `membership` (its probability, between 0 and 1), in the order of
+#'   `genes`;
+#' * `patterns`: a tibble of `spot`, the coordinates, `pattern` and `value` (posterior mean, in
+#'   standard deviations of a gene), one row for each spot and pattern;
+#'   [predict()][predict.patina_patterns] gives it in wide form, with standard errors and at other
+#'   locations;
+#' * `memberships`: the matrix of all memberships, genes × patterns;
+#' * `elbo`: the evidence lower bound after each iteration of the winning run;
+#' * `lengthscale`, `noise` (variance left to a gene within its pattern, of 1), `weights` (the
+#'   patterns' shares of the genes);
+#' * `selection`: a tibble of the `bound` for each `lengthscale` and `n_patterns`, with the number
+#'   of patterns left (`found`), whether the run `converged`, and which was `chosen`;
+#' * `model`: what `predict()` needs.
+#' @section Errors:
+#' `patina_error_argument` for an argument outside its range, among them more patterns than genes;
+#' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. A
+#' gene that is constant or has values that are not finite gets the pattern `NA` and a warning of
+#' class `patina_warning_genes`.
+#' @references
+#' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable
+#' genes. *Nature Methods* 15. \doi{10.1038/nmeth.4636}
+#' @seealso [plot_patterns()], [add_results()], [predict.patina_patterns()]
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' fit <- spatial_patterns(
+#'   tissue$counts,
+#'   tissue$coords,
+#'   genes = rownames(tissue$counts)[1:30],
+#'   n_patterns = 2:4
+#' )
+#' fit
+#' fit$selection
+spatial_patterns <- function(
+  x,
+  coords = NULL,
+  genes = NULL,
+  n_patterns = NULL,
+  lengthscale = NULL,
+  ...,
+  restarts = 10L,
+  seed = 1L,
+  assay = "counts",
+  normalization = c("anscombe", "pearson", "none"),
+  covariates = NULL,
+  sample_info = NULL,
+  sample_id = NULL,
+  tolerance = 1e-9,
+  max_iterations = 1000L,
+  threads = NULL,
+  progress = interactive()
+) {
+  rlang::check_dots_empty()
+  call <- rlang::current_env()
+  normalization <- rlang::arg_match(normalization)
+  threads <- resolve_threads(threads)
+  check_whole_number(restarts, min = 1)
+  check_whole_number(max_iterations, min = 1)
+  if (!rlang::is_integerish(seed, n = 1L, finite = TRUE)) {
+    abort_patina("{.arg seed} must be one whole number.", class = "argument")
+  }
+  if (!rlang::is_bare_numeric(tolerance, n = 1L) || !isTRUE(tolerance > 0 && tolerance < 1)) {
+    abort_patina("{.arg tolerance} must be one number between 0 and 1.", class = "argument")
+  }
+  if (!is.null(n_patterns)) {
+    check_n_patterns(n_patterns, call)
+  }
+  if (!is.null(lengthscale)) {
+    check_lengthscale(lengthscale, call)
+  }
+
+  input <- as_input(
+    x,
+    coords,
+    assay = assay,
+    sample_info = sample_info,
+    sample_id = sample_id,
+    call = call
+  )
+  if (is.null(genes)) {
+    genes <- spatial_test(
+      x,
+      coords,
+      assay = assay,
+      normalization = normalization,
+      covariates = covariates,
+      sample_info = sample_info,
+      sample_id = sample_id,
+      threads = threads,
+      progress = progress
+    )
+  }
+  chosen <- choose_genes(genes, input, call)
+  expression <- pattern_expression(input, chosen$index, normalization, covariates, call)
+  n_usable <- ncol(expression$y)
+  n_patterns <- resolve_n_patterns(n_patterns, n_usable, call)
+  lengthscale <- lengthscale %||%
+    default_lengthscales(chosen$results, input, expression$usable, call)
+
+  order <- sample_order(input)
+  model <- list(
+    coords = input$coords[order$order, , drop = FALSE],
+    order = order$order,
+    sizes = order$sizes,
+    sample_id = input$sample_id,
+    spots = input$spots,
+    normalization = normalization
+  )
+  settings <- list(
+    n_patterns = as.integer(n_patterns),
+    restarts = as.integer(restarts),
+    seed = as.double(seed),
+    tolerance = tolerance,
+    max_iterations = as.integer(max_iterations)
+  )
+  y <- expression$y[model$order, , drop = FALSE]
+  fit <- fit_patterns(model, y, as.double(lengthscale), settings, threads, progress, call)
+  result <- new_patterns(fit, model, chosen$genes, expression$usable)
+  say_choice(result, length(n_patterns) > 1L, length(lengthscale) > 1L)
+  result
+}
+
+# Genes and defaults -----------------------------------------------------------------------------
+
+#' Which genes of the input are meant
+#' @returns A list: `genes` (names), `index` (their columns), `results` (the rows of the test, or
+#'   NULL).
+#' @noRd
+choose_genes <- function(genes, input, call) {
+  results <- NULL
+  if (is.data.frame(genes)) {
+    results <- genes
+    if (!is.character(results[["gene"]])) {
+      abort_patina(
+        c(
+          "{.arg genes} is a table without a column {.field gene} of names.",
+          i = "Give a result of {.fn spatial_test}, or the names themselves."
+        ),
+        class = "argument",
+        call = call
+      )
+    }
+    if (all(input$genes %in% results$gene) && !is.null(results[["qval"]])) {
+      results <- results[which(results$qval < 0.05), ]
+      if (nrow(results) == 0L) {
+        abort_patina(
+          c(
+            "No gene has {.field qval} below 0.05: there is nothing to group.",
+            i = "Give the names of genes by {.arg genes} to group them all the same."
+          ),
+          class = "data",
+          call = call
+        )
+      }
+      inform_patina("Grouping the {nrow(results)} gene{?s} with {.field qval} below 0.05.")
+    }
+    # A tested pseudo-gene is not in `x`.
+    absent <- setdiff(results$gene, input$genes)
+    if (length(absent) > 0L && length(absent) < nrow(results)) {
+      inform_patina("Not in {.arg x}, so left out: {.val {first_few(absent)}}.")
+      results <- results[results$gene %in% input$genes, ]
+    }
+    genes <- results$gene
+  }
+  index <- find_genes(genes, input$genes, call = call)
+  list(genes = unique(genes), index = index, results = results[!duplicated(genes), ])
+}
+
+#' Normalised expression of the genes that can be used, centred within samples
+#' @returns A list: `y`, spots × usable genes, and `usable`, for each gene.
+#' @noRd
+pattern_expression <- function(input, index, normalization, covariates, call) {
+  block <- input_block(input, index)
+  status <- gene_status(block)
+  normalize <- new_normalizer(input, normalization, covariates, call = call)
+  usable <- status == "ok"
+  y <- normalize(block[, usable, drop = FALSE], index[usable])
+  if (!is.null(input$sample_id)) {
+    sample <- as.integer(input$sample_id)
+    means <- rowsum(y, sample) / tabulate(sample)
+    y <- y - means[sample, , drop = FALSE]
+  }
+  # The covariates may explain a gene completely.
+  spread <- apply(y, 2L, stats::sd)
+  flat <- !is.finite(spread) | spread <= 1e-10 * apply(abs(block[, usable, drop = FALSE]), 2L, max)
+  status[usable][flat] <- "constant"
+  y <- y[, !flat, drop = FALSE]
+  usable <- status == "ok"
+  bad <- sprintf("%s (%s)", input$genes[index], status)[!usable]
+  if (length(bad) == length(usable)) {
+    abort_patina(
+      "None of the {length(bad)} gene{?s} can be used: {first_few(bad)}.",
+      class = "data",
+      call = call
+    )
+  }
+  if (length(bad) > 0L) {
+    warn_patina(
+      "{length(bad)} gene{?s} cannot be used and {?gets/get} no pattern: {first_few(bad)}.",
+      class = "genes"
+    )
+  }
+  list(y = y, usable = usable)
+}
+
+resolve_n_patterns <- function(n_patterns, n_genes, call) {
+  if (is.null(n_patterns)) {
+    most <- max(1L, min(8L, n_genes %/% 2L))
+    return(seq.int(min(2L, most), most))
+  }
+  if (max(n_patterns) > n_genes) {
+    abort_patina(
+      c(
+        "{.arg n_patterns} is {max(n_patterns)}: more than the {n_genes} gene{?s} that can be
+          used.",
+        i = "Ask for at most one pattern for each gene."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  sort(unique(n_patterns))
+}
+
+#' Lengthscales to choose from: those of the tested genes, else a grid over the distances
+#' @noRd
+default_lengthscales <- function(results, input, usable, call) {
+  own <- results[["lengthscale"]][usable]
+  if (!is.null(results[["model"]])) {
+    own <- own[results$model[usable] %in% "SE"]
+  }
+  own <- own[is.finite(own) & own > 0]
+  if (length(own) > 0L) {
+    share <- sort(table(own) / length(own), decreasing = TRUE)
+    common <- utils::head(share[share >= min(0.05, share[[1L]])], 5L)
+    return(sort(as.numeric(names(common))))
+  }
+  # From half the smallest distance to twice the largest.
+  grid <- lengthscale_grid(input, call)
+  inner <- grid[grid >= 2 * min(grid) & grid <= max(grid) / 4]
+  # A few locations, or equal distances, leave none.
+  if (length(inner) > 0L) inner else stats::median(grid)
+}
+
+check_n_patterns <- function(x, call) {
+  if (!rlang::is_integerish(x, finite = TRUE) || length(x) == 0L || any(x < 1)) {
+    abort_patina(
+      "{.arg n_patterns} must be whole numbers of at least 1.",
+      class = "argument",
+      call = call
+    )
+  }
+}
+
+check_lengthscale <- function(x, call) {
+  if (!is.numeric(x) || length(x) == 0L || !all(is.finite(x) & x > 0)) {
+    abort_patina(
+      "{.arg lengthscale} must be positive, finite numbers, in units of {.arg coords}.",
+      class = "argument",
+      call = call
+    )
+  }
+}
+
+# The fit ----------------------------------------------------------------------------------------
+
+#' One call to Rust for as many lengthscales as there are threads; between calls R may interrupt
+#' @returns The winner's list of rust_find_patterns(), with the table of all bounds as `selection`.
+#' @noRd
+fit_patterns <- function(model, y, lengthscale, settings, threads, progress, call) {
+  lengthscale <- sort(unique(lengthscale))
+  chunks <- split(lengthscale, (seq_along(lengthscale) - 1L) %/% threads)
+  best <- NULL
+  selection <- list()
+  if (progress) {
+    bar <- cli::cli_progress_bar("Finding patterns", total = length(chunks))
+  }
+  for (chunk in chunks) {
+    fit <- call_rust(
+      rust_find_patterns,
+      model$coords,
+      model$sizes,
+      y,
+      chunk,
+      settings$n_patterns,
+      settings$restarts,
+      settings$seed,
+      settings$tolerance,
+      settings$max_iterations,
+      threads,
+      call = call
+    )
+    selection <- c(selection, list(tibble::as_tibble(fit$selection)))
+    if (is.null(best) || utils::tail(fit$elbo, 1L) > utils::tail(best$elbo, 1L)) {
+      best <- fit
+    }
+    if (progress) {
+      cli::cli_progress_update(id = bar)
+    }
+  }
+  if (progress) {
+    cli::cli_progress_done(id = bar)
+  }
+  selection <- do.call(rbind, selection)
+  selection$chosen <- selection$lengthscale == best$lengthscale &
+    selection$n_patterns == best$n_patterns
+  best$selection <- selection
+  best
+}
+
+#' Put names on what Rust found
+#' @noRd
+new_patterns <- function(fit, model, genes, usable) {
+  ids <- seq_len(ncol(fit$values))
+  back <- order(model$order)
+  coords <- model$coords[back, , drop = FALSE]
+  pattern <- membership <- rep(NA, length(genes))
+  pattern[usable] <- fit$assignment
+  membership[usable] <- fit$memberships[cbind(seq_along(fit$assignment), fit$assignment)]
+  model$coefficients <- fit$coefficients
+  model$n_genes <- sum(usable)
+  structure(
+    list(
+      genes = tibble::tibble(
+        gene = genes,
+        pattern = as.integer(pattern),
+        membership = as.double(membership)
+      ),
+      patterns = pattern_table(
+        c(list(spot = model$spots), as.data.frame(coords)),
+        list(value = fit$values[back, , drop = FALSE]),
+        wide = FALSE
+      ),
+      memberships = matrix(
+        fit$memberships,
+        ncol = length(ids),
+        dimnames = list(genes[usable], paste0("pattern_", ids))
+      ),
+      elbo = fit$elbo,
+      lengthscale = fit$lengthscale,
+      noise = fit$noise,
+      weights = fit$weights,
+      selection = fit$selection,
+      model = model
+    ),
+    class = "patina_patterns"
+  )
+}
+
+#' One row for each place and pattern, or (wide) one column for each pattern
+#' @param places A list of columns.
+#' @param values A named list of matrices, places × patterns.
+#' @noRd
+pattern_table <- function(places, values, wide) {
+  ids <- seq_len(ncol(values[[1L]]))
+  if (wide) {
+    columns <- lapply(names(values), function(name) {
+      prefix <- if (name == "value") "pattern_" else paste0(name, "_")
+      columns <- lapply(ids, \(k) values[[name]][, k])
+      stats::setNames(columns, paste0(prefix, ids))
+    })
+    return(tibble::as_tibble(c(places, do.call(c, columns)), .name_repair = "minimal"))
+  }
+  n <- nrow(values[[1L]])
+  tibble::as_tibble(
+    c(
+      lapply(places, rep, times = length(ids)),
+      list(pattern = rep(ids, each = n)),
+      lapply(values, as.vector)
+    ),
+    .name_repair = "minimal"
+  )
+}
+
+say_choice <- function(result, several_counts, several_lengthscales) {
+  if (!several_counts && !several_lengthscales) {
+    return(invisible())
+  }
+  tried <- result$selection
+  found <- length(result$weights)
+  inform_patina(c(
+    "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} {cli::qty(found)}{?has/have}
+      the highest bound ({round(utils::tail(result$elbo, 1L), 2)}).",
+    i = if (several_counts) {
+      "Tried {min(tried$n_patterns)} to {max(tried$n_patterns)} patterns."
+    },
+    i = if (several_lengthscales) {
+      "Tried {length(unique(tried$lengthscale))} lengthscales from
+        {signif(min(tried$lengthscale), 3)} to {signif(max(tried$lengthscale), 3)}."
+    },
+    "!" = if (several_counts && found == max(tried$n_patterns)) {
+      "This is the largest number tried: more may raise the bound further, see {.arg n_patterns}."
+    }
+  ))
+}
+
+# Methods ----------------------------------------------------------------------------------------
+
+#' @export
+print.patina_patterns <- function(x, ...) {
+  found <- length(x$weights)
+  unused <- sum(is.na(x$genes$pattern))
+  cli::cat_line(sprintf(
+    "<patina_patterns> %d pattern%s of %d gene%s at %d spots",
+    found,
+    if (found == 1L) "" else "s",
+    nrow(x$genes) - unused,
+    if (nrow(x$genes) - unused == 1L) "" else "s",
+    length(x$model$spots)
+  ))
+  cli::cat_line(sprintf(
+    "lengthscale %s, noise %s of a gene's variance, bound %.2f",
+    format(signif(x$lengthscale, 4)),
+    format(signif(x$noise, 3)),
+    utils::tail(x$elbo, 1L)
+  ))
+  if (unused > 0L) {
+    cli::cat_line(sprintf("genes without a pattern: %d", unused))
+  }
+  shown <- utils::head(seq_len(found), 12L)
+  for (k in shown) {
+    genes <- pattern_genes(x, k)
+    line <- sprintf("%3d: %4d  %s", k, length(genes), paste(genes, collapse = ", "))
+    cli::cat_line(cli::ansi_strtrim(line, cli::console_width()))
+  }
+  if (found > length(shown)) {
+    cli::cat_line(sprintf("... and %d more", found - length(shown)))
+  }
+  invisible(x)
+}
+
+#' Genes of a pattern, the surest first
+#' @noRd
+pattern_genes <- function(x, k) {
+  genes <- x$genes[x$genes$pattern %in% k, ]
+  genes$gene[order(-genes$membership)]
+}
+
+#' Summary of tissue patterns
+#'
+#' @param object,x A result of [spatial_patterns()], and its summary.
+#' @param ... Not used.
+#' @returns A tibble of class `summary.patina_patterns` with one row for each pattern: `pattern`,
+#'   `n_genes`, `weight` (share of the genes), `membership` (mean over its genes), `signal`
+#'   (variance of the pattern over the spots, of a gene's variance of 1), `genes` (a list of names,
+#'   the surest first). Attributes `lengthscale`, `noise`, `bound` and `selection` as in the object.
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' fit <- spatial_patterns(tissue$counts, tissue$coords, rownames(tissue$counts)[1:30], 3, 2)
+#' summary(fit)
+summary.patina_patterns <- function(object, ...) {
+  ids <- seq_along(object$weights)
+  genes <- lapply(ids, pattern_genes, x = object)
+  value <- split(object$patterns$value, object$patterns$pattern)
+  columns <- list(
+    pattern = ids,
+    n_genes = lengths(genes),
+    weight = object$weights,
+    membership = vapply(ids, \(k) mean(object$genes$membership[object$genes$pattern %in% k]), 0),
+    signal = vapply(value, \(v) mean((v - mean(v))^2), 0, USE.NAMES = FALSE),
+    genes = genes
+  )
+  tibble::new_tibble(
+    columns,
+    nrow = length(ids),
+    class = "summary.patina_patterns",
+    lengthscale = object$lengthscale,
+    noise = object$noise,
+    bound = utils::tail(object$elbo, 1L),
+    selection = object$selection
+  )
+}
+
+#' @rdname summary.patina_patterns
+#' @export
+print.summary.patina_patterns <- function(x, ...) {
+  cli::cat_line(sprintf(
+    "%d patterns of %d genes: lengthscale %s, noise %s, bound %.2f",
+    nrow(x),
+    sum(x$n_genes),
+    format(signif(attr(x, "lengthscale"), 4)),
+    format(signif(attr(x, "noise"), 3)),
+    attr(x, "bound")
+  ))
+  table <- x
+  class(table) <- setdiff(class(x), "summary.patina_patterns")
+  print(table, ...)
+  tried <- attr(x, "selection")
+  if (nrow(tried) > 1L) {
+    cli::cat_line("Bounds by lengthscale (rows) and number of patterns (columns):")
+    bounds <- tapply(tried$bound, list(signif(tried$lengthscale, 4), tried$n_patterns), max)
+    print(round(bounds, 2))
+  }
+  invisible(x)
+}
+
+#' Tissue patterns at any location
+#'
+#' The posterior of each pattern's Gaussian process at new locations, or at the spots themselves:
+#' its mean and standard error. Far from all spots a pattern is 0 with standard error 1.
+#'
+#' @param object A result of [spatial_patterns()].
+#' @param newcoords New locations in the units of `coords`: a data.frame or matrix with a row for
+#'   each location (columns matched by name if it has those of `coords`), or a vector if there is
+#'   one coordinate. `NULL` means the spots.
+#' @param ... Not used.
+#' @param sample_id For patterns over several samples: the sample of each new location.
+#' @param wide One row for each location, with columns `pattern_1`, `se_1`, ... for the patterns?
+#' @param threads Number of threads, see [spatial_test()].
+#' @returns A tibble with `spot` (at the spots only), the coordinates, `pattern`, `value` and `se`
+#'   (both in standard deviations of a gene), one row for each location and pattern, or wide.
+#' @section Errors:
+#' `patina_error_coords` if `newcoords` has other columns than the fit or values that are not
+#' finite; `patina_error_argument` if `sample_id` does not fit.
+#' @importFrom stats predict
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' fit <- spatial_patterns(tissue$counts, tissue$coords, rownames(tissue$counts)[1:30], 3, 2)
+#' predict(fit, data.frame(x = c(1, 2.5), y = 3))
+#' predict(fit, wide = TRUE)
+predict.patina_patterns <- function(
+  object,
+  newcoords = NULL,
+  ...,
+  sample_id = NULL,
+  wide = FALSE,
+  threads = NULL
+) {
+  rlang::check_dots_empty()
+  call <- rlang::current_env()
+  model <- object$model
+  places <- list()
+  if (is.null(newcoords)) {
+    back <- order(model$order)
+    new <- model$coords[back, , drop = FALSE]
+    sample <- as.integer(model$sample_id %||% rep(1L, nrow(new)))
+    places <- list(spot = model$spots)
+  } else {
+    new <- match_new_coords(newcoords, colnames(model$coords), call)
+    sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), call)
+  }
+  fit <- call_rust(
+    rust_predict_patterns,
+    model$coords,
+    model$sizes,
+    object$lengthscale,
+    model$coefficients,
+    object$weights * model$n_genes,
+    object$noise,
+    new,
+    sample,
+    resolve_threads(threads)
+  )
+  pattern_table(c(places, as.data.frame(new)), fit[c("value", "se")], wide)
+}
+
+match_new_coords <- function(newcoords, names, call) {
+  if (all(names %in% colnames(newcoords))) {
+    newcoords <- newcoords[, names, drop = FALSE]
+  }
+  new <- as_coords(newcoords, call)
+  if (ncol(new) != length(names)) {
+    abort_patina(
+      c(
+        "{.arg newcoords} has {ncol(new)} column{?s}, and the patterns live in {length(names)}
+          dimension{?s}.",
+        i = "Give the columns {.field {names}}."
+      ),
+      class = "coords",
+      call = call
+    )
+  }
+  bad <- which(rowSums(!is.finite(new)) > 0)
+  if (length(bad) > 0L) {
+    abort_patina(
+      "{.arg newcoords} has values that are not finite in {length(bad)} row{?s}: {first_few(bad)}.",
+      class = "coords",
+      call = call
+    )
+  }
+  dimnames(new) <- list(NULL, names)
+  new
+}
+
+match_new_samples <- function(sample_id, samples, n, call) {
+  if (is.null(samples)) {
+    return(rep(1L, n))
+  }
+  sample <- match(as.character(sample_id), samples)
+  if (length(sample) != n || anyNA(sample)) {
+    abort_patina(
+      c(
+        "{.arg sample_id} must name the sample of each of the {n} new location{?s}.",
+        i = "The patterns were found in the samples {.val {samples}}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  sample
+}

@@ -1,0 +1,100 @@
+//! Automatic expression histology.
+
+use crate::convert::{in_pool, locations, matrix, message};
+use extendr_api::Result;
+use extendr_api::prelude::*;
+use faer::MatRef;
+use patina_core::patterns::{Fitted, Settings, find_patterns, predict};
+use patina_core::{Kernel, Spectrum};
+
+/// The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
+/// @noRd
+#[extendr]
+#[allow(clippy::too_many_arguments)]
+fn rust_find_patterns(
+    coords: RMatrix<f64>,
+    sizes: &[i32],
+    y: RMatrix<f64>,
+    lengthscales: &[f64],
+    n_patterns: &[i32],
+    restarts: i32,
+    seed: f64,
+    tolerance: f64,
+    max_iterations: i32,
+    threads: i32,
+) -> Result<List> {
+    let locations = locations(&coords, sizes)?;
+    let kernels: Vec<Kernel> =
+        lengthscales.iter().map(|&lengthscale| Kernel::SquaredExponential { lengthscale }).collect();
+    let count = |x: i32| x.max(0) as usize;
+    let settings = Settings {
+        n_patterns: n_patterns.iter().map(|&c| count(c)).collect(),
+        restarts: count(restarts),
+        seed: seed as i64 as u64,
+        tolerance,
+        max_iterations: count(max_iterations),
+    };
+    let y = matrix(&y);
+    let fit = in_pool(threads, || {
+        let spectra = Spectrum::dense_all(&kernels, &locations)?;
+        find_patterns(&spectra, y, &settings)
+    })?
+    .map_err(message)?;
+
+    let selection = list!(
+        lengthscale = fit.selection.iter().map(|c| c.lengthscale).collect::<Vec<_>>(),
+        n_patterns = fit.selection.iter().map(|c| c.n_patterns as i32).collect::<Vec<_>>(),
+        found = fit.selection.iter().map(|c| c.found as i32).collect::<Vec<_>>(),
+        bound = fit.selection.iter().map(|c| c.bound).collect::<Vec<_>>(),
+        converged = fit.selection.iter().map(|c| c.converged).collect::<Vec<_>>()
+    );
+    Ok(list!(
+        assignment = fit.assignment.iter().map(|&k| k as i32 + 1).collect::<Vec<_>>(),
+        memberships = to_r(fit.responsibilities.as_ref()),
+        values = to_r(fit.means.as_ref()),
+        coefficients = to_r(fit.coefficients.as_ref()),
+        lengthscale = fit.chosen.lengthscale,
+        n_patterns = fit.chosen.n_patterns as i32,
+        noise = fit.noise,
+        weights = fit.weights,
+        elbo = fit.elbo,
+        selection = selection
+    ))
+}
+
+/// Patterns at new locations; samples counted from 1.
+/// @noRd
+#[extendr]
+#[allow(clippy::too_many_arguments)]
+fn rust_predict_patterns(
+    coords: RMatrix<f64>,
+    sizes: &[i32],
+    lengthscale: f64,
+    coefficients: RMatrix<f64>,
+    pattern_sizes: &[f64],
+    noise: f64,
+    new: RMatrix<f64>,
+    sample: &[i32],
+    threads: i32,
+) -> Result<List> {
+    let locations = locations(&coords, sizes)?;
+    let sample: Vec<usize> = sample.iter().map(|&s| s.max(1) as usize - 1).collect();
+    let (new, coefficients) = (matrix(&new), matrix(&coefficients));
+    let prediction = in_pool(threads, || {
+        let spectrum = Spectrum::dense(Kernel::SquaredExponential { lengthscale }, &locations)?;
+        let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
+        predict(&spectrum, &locations, fitted, new, &sample)
+    })?
+    .map_err(message)?;
+    Ok(list!(value = to_r(prediction.means.as_ref()), se = to_r(prediction.std_errors.as_ref())))
+}
+
+fn to_r(x: MatRef<'_, f64>) -> RMatrix<f64> {
+    RMatrix::new_matrix(x.nrows(), x.ncols(), |i, j| x[(i, j)])
+}
+
+extendr_module! {
+    mod patterns;
+    fn rust_find_patterns;
+    fn rust_predict_patterns;
+}

@@ -1,0 +1,310 @@
+# Genes that are noisy copies of three fields, on the scale to be grouped.
+three_patterns <- function(sizes = c(8, 12, 5), noise = 0.7) {
+  withr::with_seed(4, {
+    coords <- data.frame(x = stats::runif(90, 0, 9), y = stats::runif(90, 0, 9))
+    fields <- cbind(sin(coords$x), cos(coords$y / 1.5), sin((coords$x + coords$y) / 2))
+    truth <- rep(seq_along(sizes), sizes)
+    y <- fields[, truth] + noise * stats::rnorm(90 * length(truth))
+    order <- sample(length(truth))
+    dimnames(y) <- list(paste0("s", 1:90), paste0("g", seq_along(truth)))
+    rownames(coords) <- rownames(y)
+  })
+  list(y = as.data.frame(y[, order]), coords = coords, truth = truth[order])
+}
+
+fit_three <- function(data = three_patterns(), ..., n_patterns = 3, lengthscale = 2) {
+  spatial_patterns(
+    data$y,
+    data$coords,
+    names(data$y),
+    n_patterns,
+    lengthscale,
+    normalization = "none",
+    ...
+  )
+}
+
+test_that("known patterns are found, counted and numbered by size", {
+  data <- three_patterns()
+  expect_message(
+    fit <- fit_three(data, n_patterns = NULL, lengthscale = NULL),
+    "3 patterns at lengthscale"
+  )
+  expect_s3_class(fit, "patina_patterns")
+  expect_identical(fit$genes$gene, names(data$y))
+  expect_identical(fit$genes$pattern, c(2L, 1L, 3L)[data$truth])
+  expect_true(all(fit$genes$membership > 0.99))
+  expect_equal(sum(fit$weights), 1)
+  expect_equal(unname(rowSums(fit$memberships)), rep(1, 25))
+  expect_true(all(diff(fit$elbo) >= -1e-9 * abs(fit$elbo[[1]])))
+  expect_identical(sum(fit$selection$chosen), 1L)
+  expect_equal(fit$selection$bound[fit$selection$chosen], tail(fit$elbo, 1))
+
+  expect_named(fit$patterns, c("spot", "x", "y", "pattern", "value"))
+  expect_identical(fit$patterns$spot, rep(rownames(data$coords), 3))
+  expect_identical(fit$patterns$x, rep(data$coords$x, 3))
+  first <- fit$patterns$value[fit$patterns$pattern == 1]
+  expect_gt(cor(first, cos(data$coords$y / 1.5)), 0.95)
+})
+
+test_that("the same answer on every run, number of threads and class of input", {
+  data <- three_patterns()
+  fit <- fit_three(data, n_patterns = 2:4, threads = 1) |> suppressMessages()
+  again <- fit_three(data, n_patterns = 2:4, threads = 2) |> suppressMessages()
+  expect_identical(again, fit)
+  before <- withr::with_seed(1, stats::runif(1))
+  after <- withr::with_seed(1, {
+    fit_three(data)
+    stats::runif(1)
+  })
+  expect_identical(after, before)
+
+  m <- t(as.matrix(data$y))
+  by_matrix <- spatial_patterns(
+    m,
+    data$coords,
+    names(data$y),
+    2:4,
+    2,
+    normalization = "none"
+  ) |>
+    suppressMessages()
+  expect_equal(by_matrix, fit)
+
+  # Spots in another order, coordinates with them or not.
+  shuffled <- rev(seq_len(90))
+  turned <- spatial_patterns(
+    m[, shuffled],
+    data$coords,
+    names(data$y),
+    3,
+    2,
+    normalization = "none"
+  )
+  expect_identical(turned$genes$pattern, fit$genes$pattern)
+  expect_equal(turned$patterns$value[1:90], rev(fit$patterns$value[1:90]), tolerance = 1e-6)
+
+  skip_if_not_installed("SpatialExperiment")
+  spe <- SpatialExperiment::SpatialExperiment(
+    assays = list(logcounts = m),
+    spatialCoords = as.matrix(data$coords)
+  )
+  by_spe <- spatial_patterns(
+    spe,
+    genes = rownames(m),
+    n_patterns = 2:4,
+    lengthscale = 2,
+    assay = "logcounts",
+    normalization = "none"
+  ) |>
+    suppressMessages()
+  expect_equal(by_spe$genes, fit$genes)
+  expect_equal(by_spe$patterns, fit$patterns)
+})
+
+test_that("results of the test say which genes and which lengthscales", {
+  data <- three_patterns()
+  results <- tibble::tibble(
+    gene = names(data$y),
+    model = "SE",
+    lengthscale = rep(c(1.5, 2, 3, 2, 1.5), 5),
+    qval = c(rep(0.001, 20), rep(0.5, 4), NA)
+  )
+  expect_message(
+    fit <- spatial_patterns(data$y, data$coords, results, 3, normalization = "none"),
+    "20 genes"
+  ) |>
+    expect_message("lengthscale 2")
+  expect_identical(fit$genes$gene, results$gene[1:20])
+  expect_setequal(fit$selection$lengthscale, c(1.5, 2, 3))
+  # A filtered table is taken as it is.
+  fit <- spatial_patterns(data$y, data$coords, results[16:25, ], 2, 2, normalization = "none")
+  expect_identical(nrow(fit$genes), 10L)
+
+  # A pseudo-gene that was tested beside them.
+  with_pseudo <- rbind(results[1:10, ], list("log_total_count", "SE", 5, 1e-9))
+  expect_message(
+    spatial_patterns(data$y, data$coords, with_pseudo, 2, 2, normalization = "none"),
+    "log_total_count"
+  )
+
+  results$qval <- 1
+  expect_error(
+    spatial_patterns(data$y, data$coords, results, normalization = "none"),
+    class = "patina_error_data"
+  )
+  expect_error(
+    spatial_patterns(data$y, data$coords, data.frame(g = "g1"), normalization = "none"),
+    class = "patina_error_argument"
+  )
+})
+
+test_that("one gene, few genes and bad genes", {
+  data <- three_patterns()
+  one <- spatial_patterns(data$y, data$coords, "g3", lengthscale = 2, normalization = "none")
+  expect_identical(one$genes$pattern, 1L)
+  expect_identical(one$genes$membership, 1)
+  expect_error(
+    spatial_patterns(data$y, data$coords, c("g3", "g4"), 3, 2, normalization = "none"),
+    "more than the 2 genes",
+    class = "patina_error_argument"
+  )
+
+  data$y$g5[7] <- NA
+  data$y$g9 <- 3
+  expect_warning(fit <- fit_three(data), "g5 \\(non-finite\\)", class = "patina_warning_genes")
+  bad <- match(c("g5", "g9"), fit$genes$gene)
+  expect_identical(which(is.na(fit$genes$pattern)), sort(bad))
+  without <- fit_three(list(
+    y = data$y[setdiff(names(data$y), c("g5", "g9"))],
+    coords = data$coords
+  ))
+  expect_identical(fit$genes[-bad, ], without$genes)
+  expect_error(
+    spatial_patterns(data$y, data$coords, c("g5", "g9"), normalization = "none"),
+    class = "patina_error_data"
+  )
+})
+
+test_that("arguments are checked", {
+  data <- three_patterns()
+  expect_error(fit_three(data, n_patterns = 0), class = "patina_error_argument")
+  expect_error(fit_three(data, n_patterns = 2.5), class = "patina_error_argument")
+  expect_error(fit_three(data, lengthscale = -1), class = "patina_error_argument")
+  expect_error(fit_three(data, restarts = 0), class = "patina_error_argument")
+  expect_error(fit_three(data, seed = NA), class = "patina_error_argument")
+  expect_error(fit_three(data, tolerance = 2), class = "patina_error_argument")
+  expect_error(fit_three(data, n_pattern = 2))
+  expect_error(
+    spatial_patterns(data$y, data$coords, c("g1", "Gapdh"), normalization = "none"),
+    "Gapdh",
+    class = "patina_error_names"
+  )
+})
+
+test_that("patterns can be had anywhere, with standard errors", {
+  data <- three_patterns()
+  fit <- fit_three(data)
+  here <- predict(fit)
+  expect_named(here, c("spot", "x", "y", "pattern", "value", "se"))
+  expect_equal(here$value, fit$patterns$value)
+  expect_true(all(here$se > 0 & here$se < 0.5))
+  wide <- predict(fit, wide = TRUE)
+  expect_identical(dim(wide), c(90L, 9L))
+  expect_identical(wide$pattern_2, here$value[91:180])
+
+  # Columns by name, in any order; more of them do no harm.
+  new <- data.frame(y = c(4, 500), x = c(5, 500), name = c("near", "far"))
+  there <- predict(fit, new)
+  expect_named(there, c("x", "y", "pattern", "value", "se"))
+  expect_identical(there$x, rep(c(5, 500), 3))
+  expect_identical(there$value[c(2, 4, 6)], c(0, 0, 0))
+  expect_identical(there$se[c(2, 4, 6)], c(1, 1, 1))
+  expect_true(all(there$se[c(1, 3, 5)] < 0.5))
+
+  # Kriging by hand: the mean of a pattern's genes is seen with noise s2 / R.
+  k <- function(a, b) {
+    exp(-(outer(a$x, b$x, `-`)^2 + outer(a$y, b$y, `-`)^2) / (2 * 2^2))
+  }
+  y <- scale(as.matrix(data$y)) * sqrt(90 / 89)
+  r <- fit$memberships[, 1]
+  v <- k(data$coords, data$coords) + diag(fit$noise / sum(r), 90)
+  cross <- k(new[1, ], data$coords)
+  expect_equal(there$value[[1]], drop(cross %*% solve(v, y %*% r / sum(r))), tolerance = 1e-6)
+  expect_equal(there$se[[1]], sqrt(1 - drop(cross %*% solve(v, t(cross)))), tolerance = 1e-6)
+
+  expect_error(predict(fit, data.frame(x = 1)), class = "patina_error_coords")
+  expect_error(predict(fit, data.frame(x = 1, y = NA_real_)), class = "patina_error_coords")
+})
+
+test_that("samples do not know of each other", {
+  data <- three_patterns()
+  # The samples' spots are interleaved; the second lies on the first.
+  slide <- rep(c("b", "a"), 45)
+  fit <- fit_three(data, sample_id = slide)
+  expect_gt(mean(fit$genes$pattern == c(2L, 1L, 3L)[data$truth]), 0.9)
+  expect_identical(fit$patterns$x[1:90], data$coords$x)
+  first <- fit$patterns$value[fit$patterns$pattern == 1]
+  expect_gt(cor(first, cos(data$coords$y / 1.5)), 0.85)
+  expect_equal(predict(fit)$value, fit$patterns$value, tolerance = 1e-6)
+  expect_equal(
+    predict(fit, data$coords, sample_id = slide)$value,
+    fit$patterns$value,
+    tolerance = 1e-6
+  )
+  expect_error(predict(fit, data$coords), class = "patina_error_argument")
+  expect_error(
+    predict(fit, data$coords, sample_id = rep("c", 90)),
+    class = "patina_error_argument"
+  )
+})
+
+test_that("one coordinate will do", {
+  withr::local_seed(2)
+  time <- 1:60
+  y <- sapply(1:12, \(g) sin(time / 8 + pi / 2 * (g %% 2)) + stats::rnorm(60, sd = 0.5))
+  colnames(y) <- letters[1:12]
+  fit <- spatial_patterns(
+    as.data.frame(y),
+    time,
+    letters[1:12],
+    normalization = "none"
+  ) |>
+    suppressMessages()
+  expect_identical(length(fit$weights), 2L)
+  expect_identical(fit$genes$pattern, rep(1:2, 6))
+  expect_named(predict(fit, c(1.5, 2)), c("x", "pattern", "value", "se"))
+})
+
+test_that("it prints on a screen", {
+  local_reproducible_output(width = 70)
+  data <- three_patterns()
+  fit <- fit_three(data, n_patterns = 2:3) |> suppressMessages()
+  printed <- utils::capture.output(print(fit))
+  expect_match(printed[[1]], "3 patterns of 25 genes at 90 spots")
+  expect_lt(length(printed), 10)
+  expect_true(all(nchar(printed) <= 70))
+  table <- summary(fit)
+  expect_identical(table$n_genes, c(12L, 8L, 5L))
+  expect_setequal(unlist(table$genes), names(data$y))
+  expect_true(all(table$signal > 0 & table$signal < 1))
+  expect_output(print(table), "Bounds by lengthscale")
+})
+
+test_that("SpatialDE's README example: the best known bound, and the printed groups", {
+  counts <- utils::read.csv(
+    data_path("Rep11_MOB_0.csv.gz"),
+    row.names = 1,
+    check.names = FALSE
+  )
+  info <- utils::read.csv(data_path("MOB_sample_info.csv"), row.names = 1)
+  printed <- utils::read.csv(reference_path("mob_readme_aeh.csv"))
+  counts <- counts[rownames(info), colSums(counts) >= 3]
+  fit <- function(n_patterns, lengthscale) {
+    spatial_patterns(
+      counts,
+      info[c("x", "y")],
+      printed$g,
+      n_patterns,
+      lengthscale,
+      normalization = "anscombe",
+      covariates = ~ log(total_counts),
+      sample_info = info
+    ) |>
+      suppressMessages()
+  }
+  three <- fit(3, c(0.5, 0.8, 1.1, 1.5, 1.8, 2.5, 4))
+  expect_identical(three$lengthscale, 1.8)
+  expect_equal(tail(three$elbo, 1), -7150.9334, tolerance = 1e-7)
+  # Each printed pattern against the one of ours that shares most genes with it.
+  shared <- table(printed$pattern, three$genes$pattern)
+  expect_identical(sum(apply(shared, 1, max)), 16L)
+  expect_identical(anyDuplicated(apply(shared, 1, which.max)), 0L)
+
+  bounds <- fit(2:6, 1.8)$selection$bound
+  expect_equal(
+    bounds,
+    c(-7221.9115, -7150.9334, -7142.4007, -7134.1314, -7127.6356),
+    tolerance = 1e-7
+  )
+})
