@@ -87,9 +87,11 @@ load_dataset <- function(name = c("mob", "breast_cancer")) {
 #' A simulated tissue whose patterns are known
 #'
 #' Negative binomial counts (overdispersion 0.2) on a round piece of a hexagonal lattice, with
-#' random depth. Half of the genes have no pattern; the others share four: a gradient, a hotspot,
-#' stripes and a ring. The same arguments give the same tissue everywhere; the state of the random
-#' number generator is left as it was.
+#' random depth. Half of the genes have no pattern; the others share four: one side, a hotspot,
+#' stripes and a ring. Where one pattern is high the others are low, such that the expected total of
+#' a spot depends on its depth alone: genes without pattern have none after depth is accounted for.
+#' The same arguments give the same tissue everywhere; the state of the random number generator is
+#' left as it was.
 #'
 #' @param n_spots Number of spots, at least 5.
 #' @param n_genes Number of genes, at least 1.
@@ -99,10 +101,10 @@ load_dataset <- function(name = c("mob", "breast_cancer")) {
 #'   - `counts`: a dgCMatrix, genes × spots, with names;
 #'   - `sample_info`: a data.frame with a row for each spot: `x`, `y` (neighbours are 1 apart) and
 #'     `total_counts`;
-#'   - `truth`: a tibble with a row for each gene: `gene`, `pattern` ("none", "gradient",
-#'     "hotspot", "stripes" or "ring"), `mean` (expected count at the middle of the pattern's range
-#'     and average depth) and `amplitude` (the pattern moves the logarithm of the expected count by
-#'     up to so much, up and down).
+#'   - `truth`: a tibble with a row for each gene: `gene`, `pattern` ("none", "side", "hotspot",
+#'     "stripes" or "ring"), `mean` (expected count at average depth and a pattern of 0) and
+#'     `amplitude` (the expected count is `mean * (1 + amplitude * pattern)`, where a pattern has
+#'     values from -1 to 3).
 #'
 #'   Or a SpatialExperiment with the assay `counts` and the truth in its rowData.
 #' @export
@@ -123,7 +125,7 @@ example_tissue <- function(
 
   places <- hexagonal_disc(n_spots)
   patterns <- tissue_patterns(places)
-  kinds <- c("none", "gradient", "none", "hotspot", "none", "stripes", "none", "ring")
+  kinds <- c("none", "side", "none", "hotspot", "none", "stripes", "none", "ring")
   pattern <- rep_len(kinds, n_genes)
   spots <- numbered("spot", n_spots)
   genes <- numbered("gene", n_genes)
@@ -132,17 +134,21 @@ example_tissue <- function(
   random <- seeded_uniform(seed, 2 * n_genes + n_spots + n_genes * n_spots)
   parts <- rep(1:4, c(n_genes, n_genes, n_spots, n_genes * n_spots))
   random <- split(random, parts)
-  mean <- exp(log(12) + 0.5 * stats::qnorm(random[[1L]]))
-  amplitude <- ifelse(pattern == "none", 0, 0.7 + 0.5 * random[[2L]])
+  level <- exp(log(12) + 0.5 * stats::qnorm(random[[1L]]))
+  amplitude <- ifelse(pattern == "none", 0, 0.6 + 0.3 * random[[2L]])
   depth <- exp(0.25 * stats::qnorm(random[[3L]]))
+  # patterns cancel in a spot's total if each moves as much as the others
+  moves <- amplitude > 0
+  moved <- stats::ave(level * amplitude, pattern, FUN = sum)[moves]
+  level[moves] <- level[moves] * exp(mean(log(moved))) / moved
 
-  mu <- mean * exp(amplitude * t(patterns[, pattern])) * rep(depth, each = n_genes)
+  mu <- level * (1 + amplitude * t(patterns[, pattern])) * rep(depth, each = n_genes)
   counts <- stats::qnbinom(random[[4L]], size = 5, mu = mu)
   dim(counts) <- dim(mu)
   dimnames(counts) <- list(genes, spots)
   counts <- as_dgc(Matrix::Matrix(counts, sparse = TRUE, doDiag = FALSE))
   sample_info <- data.frame(places, total_counts = Matrix::colSums(counts), row.names = spots)
-  truth <- tibble::tibble(gene = genes, pattern = pattern, mean = mean, amplitude = amplitude)
+  truth <- tibble::tibble(gene = genes, pattern = pattern, mean = level, amplitude = amplitude)
 
   if (as == "list") {
     return(new_dataset(counts, sample_info, truth))
@@ -307,20 +313,21 @@ hexagonal_disc <- function(n) {
   data.frame(x = x[chosen] - min(x[chosen]), y = y[chosen] - min(y[chosen]))
 }
 
-#' Patterns over places, each with values from -1 to 1
+#' Patterns over places: shares of four fields in each place, from -1 (none) to 3 (all)
 #' @noRd
 tissue_patterns <- function(places) {
   scale <- \(values) 2 * (values - min(values)) / max(max(values) - min(values), 1e-12) - 1
   u <- scale(places$x)
   v <- scale(places$y)
   radius <- sqrt(u^2 + v^2)
-  patterns <- cbind(
-    gradient = u,
-    hotspot = exp(-((u - 0.35)^2 + (v - 0.3)^2) / (2 * 0.3^2)),
+  fields <- cbind(
+    side = u,
+    hotspot = exp(-((u + 0.45)^2 + (v - 0.3)^2) / (2 * 0.3^2)),
     stripes = cos(2 * pi * v),
     ring = exp(-(radius - 0.65)^2 / (2 * 0.15^2))
   )
-  cbind(none = 0, apply(patterns, 2L, scale))
+  shares <- exp(2.5 * apply(fields, 2L, scale))
+  cbind(none = 0, 4 * shares / rowSums(shares) - 1)
 }
 
 #' Uniform random numbers that neither depend on the user's generator nor touch it

@@ -440,20 +440,16 @@ as_coords <- function(coords, call) {
   if (is.null(names) || anyNA(names) || any(names == "")) {
     names <- c("x", "y", "z")[seq_along(table)]
   }
-  if (
-    length(names) == 3L &&
-      any(grepl(
-        "count|total|umi|sum|depth|size",
-        names[3L],
-        ignore.case = TRUE
-      ))
-  ) {
-    warn_patina(
+  # a table of coordinates and totals makes a tissue with a very long third dimension
+  if (length(names) == 3L && grepl("count|total|umi|sum", names[3L], ignore.case = TRUE)) {
+    abort_patina(
       c(
-        "The third column of {.arg coords}, {.field {names[3]}}, is taken as a coordinate.",
-        i = "If it is not one: {.code coords[, c(\"{names[1]}\", \"{names[2]}\")]}."
+        "The third column of {.arg coords}, {.field {names[3]}}, does not look like a coordinate.",
+        i = "Take the first two, {.code coords[, c(\"{names[1]}\", \"{names[2]}\")]}; or rename the
+          column if it is one."
       ),
-      class = "third_coordinate"
+      class = "coords",
+      call = call
     )
   }
   matrix(

@@ -280,8 +280,9 @@ check_totals <- function(totals, spots, call) {
     abort_patina(
       c(
         "{length(empty)} spot{?s} {?has/have} no counts: {.val {first_few(spots[empty])}}.",
-        i = "The logarithm of the total is regressed out: remove spots without counts from
-          {.arg x} and {.arg coords}."
+        i = "The logarithm of the total is regressed out: remove these spots from {.arg x} and
+          {.arg coords}.",
+        i = "Totals are taken over the genes of {.arg x}: give all genes, not a few."
       ),
       class = "empty_spots",
       call = call
