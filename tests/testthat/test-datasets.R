@@ -159,6 +159,28 @@ test_that("the example's patterns are in its counts, and in no spot's expected t
   }
 })
 
+test_that("automatic expression histology finds the example's patterns", {
+  # Hubert and Arabie's index: pairs of genes that two partitions agree on, beyond chance
+  adjusted_rand <- function(a, b) {
+    table <- table(a, b)
+    pairs <- \(counts) sum(choose(counts, 2))
+    rows <- pairs(rowSums(table))
+    columns <- pairs(colSums(table))
+    chance <- rows * columns / choose(sum(table), 2)
+    (pairs(table) - chance) / ((rows + columns) / 2 - chance)
+  }
+  tissue <- example_tissue()
+  spatial <- tissue$truth$pattern != "none"
+  found <- spatial_patterns(
+    tissue$counts,
+    tissue$sample_info[c("x", "y")],
+    genes = tissue$truth$gene[spatial],
+    n_patterns = 4,
+    lengthscale = 3
+  )
+  expect_gt(adjusted_rand(found$genes$pattern, tissue$truth$pattern[spatial]), 0.95)
+})
+
 test_that("the example comes as a SpatialExperiment", {
   skip_if_not_installed("SpatialExperiment")
   tissue <- example_tissue(50, 8)
