@@ -18,7 +18,7 @@
 #' @param normalization `"none"` shows the values as they are in `x`; `"anscombe"` and `"pearson"`
 #'   show the residuals that [spatial_test()] would test.
 #' @param covariates,sample_info,sample_id As for [spatial_test()]. With more than one sample, every
-#'   sample is a row of panels.
+#'   sample is a row of panels, and its coordinates count from its own lowest.
 #' @param scale `"free"`: every gene has its own colour scale, from its lowest to its highest value.
 #'   `"shared"`: one scale, so that genes can be compared.
 #' @param trim Share of spots at either end whose values may lie beyond the ends of the colour
@@ -490,6 +490,11 @@ tissue_plot <- function(
     return(line_plot(data, panel, axes, quantity, scale, by_sample, ncol, ...))
   }
 
+  if (by_sample) {
+    # Slides may lie anywhere: side by side, they start at the same place.
+    data$x <- data$x - stats::ave(data$x, data$sample, FUN = min)
+    data$y <- data$y - stats::ave(data$y, data$sample, FUN = min)
+  }
   # ggplot2 has one scale per plot: free ones are made by bringing every panel to 0..1.
   free <- scale == "free" && nlevels(data[[panel]]) > 1L
   data$shown <- if (free) {

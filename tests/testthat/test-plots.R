@@ -154,6 +154,10 @@ test_that("every sample has a row of panels", {
   expect_draws(plot)
   expect_length(panel_values(plot), 4L)
   expect_equal(as.character(plot$data$sample[1:64]), sample)
+  # Slides that lie apart are drawn at the same place.
+  apart <- tissue$coords + 100 * (sample == "right")
+  moved <- plot_genes(tissue$counts, apart, genes = c("Slope", "Noise"), sample_id = sample)
+  expect_equal(moved$data, plot$data)
   line <- plot_genes(tissue$counts, tissue$coords["x"], genes = "Slope", sample_id = sample)
   expect_draws(line)
 })
