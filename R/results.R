@@ -241,8 +241,12 @@ run_summary <- function(x) {
   run <- attr(x, "patina")
   c(
     spots = if (!is.null(run$n)) {
-      d <- length(run$coords_names)
-      paste0(format(run$n, big.mark = ","), if (d > 0L) sprintf(" in %d-D", d))
+      d <- length(run$coords)
+      paste0(
+        format(run$n, big.mark = ","),
+        if (d > 0L) sprintf(" in %d-D", d),
+        if (isTRUE(run$samples > 1L)) sprintf(", %d samples", run$samples)
+      )
     },
     kernels = if (is.data.frame(run$kernels)) kernels_summary(run$kernels),
     method = if (!is.null(run$normalization) || !is.null(run$pval_method)) {

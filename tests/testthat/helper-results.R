@@ -26,7 +26,8 @@ fake_run <- function() {
     ),
     normalization = "pearson",
     pval_method = "calibrated",
-    coords_names = c("x", "y")
+    samples = 1L,
+    coords = c("x", "y")
   )
 }
 
