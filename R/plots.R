@@ -38,16 +38,14 @@
 #' that are not in `x`; and those of reading `x` and `coords`.
 #'
 #' @examples
-#' # A ring, a gradient and noise on a small square tissue
-#' spots <- expand.grid(x = 1:15, y = 1:15)
-#' radius <- sqrt((spots$x - 8)^2 + (spots$y - 8)^2)
-#' set.seed(1)
-#' counts <- rbind(
-#'   Ring = rpois(225, 20 * exp(-(radius - 5)^2)),
-#'   Slope = rpois(225, spots$x),
-#'   Noise = rpois(225, 5)
-#' )
-#' plot_genes(counts, spots, genes = c("Ring", "Slope", "Noise"))
+#' tissue <- example_tissue()
+#' coords <- tissue$sample_info[c("x", "y")]
+#' plot_genes(tissue$counts, coords, genes = c("gene002", "gene004", "gene006"))
+#'
+#' # The genes with the smallest p-values, as the test sees them
+#' results <- spatial_test(tissue$counts, coords, threads = 1)
+#' top <- results[order(results$log10_pval), ]
+#' plot_genes(tissue$counts, coords, genes = top, normalization = "anscombe")
 #' @export
 plot_genes <- function(
   x,
@@ -124,17 +122,14 @@ plot_genes <- function(
 #' does not make sense.
 #'
 #' @examples
-#' # What spatial_patterns() returns, made by hand
-#' spots <- expand.grid(x = 1:12, y = 1:12)
-#' patterns <- list(
-#'   genes = tibble::tibble(gene = letters[1:5], pattern = c(1, 1, 2, 2, 2), membership = 1),
-#'   patterns = tibble::tibble(
-#'     spot = rep(paste0("spot", 1:144), 2),
-#'     x = rep(spots$x, 2),
-#'     y = rep(spots$y, 2),
-#'     pattern = rep(1:2, each = 144),
-#'     value = c(sin(spots$x / 3), cos(spots$y / 4))
-#'   )
+#' tissue <- example_tissue()
+#' patterns <- spatial_patterns(
+#'   tissue$counts,
+#'   tissue$sample_info[c("x", "y")],
+#'   genes = tissue$truth$gene[tissue$truth$pattern != "none"],
+#'   n_patterns = 4,
+#'   lengthscale = 3,
+#'   threads = 1
 #' )
 #' plot_patterns(patterns)
 #' @export
@@ -189,16 +184,12 @@ plot_patterns <- function(
 #' `results` has a p-value, or if an argument does not make sense.
 #'
 #' @examples
-#' # What spatial_test() returns, made by hand
-#' set.seed(1)
-#' results <- tibble::tibble(
-#'   gene = paste0("gene", 1:200),
-#'   fsv = rbeta(200, 1, 4),
-#'   fsv_se = runif(200, 0.05, 0.3),
-#'   log10_pval = -30 * fsv^2 * runif(200),
-#'   qval = p.adjust(10^log10_pval, "BH")
-#' )
+#' tissue <- example_tissue()
+#' results <- spatial_test(tissue$counts, tissue$sample_info[c("x", "y")], threads = 1)
 #' plot_test(results, n_labels = 5)
+#'
+#' # A ggplot object like any other
+#' plot_test(results, n_labels = 0) + ggplot2::ggtitle("A simulated tissue")
 #' @export
 plot_test <- function(
   results,

@@ -32,10 +32,14 @@
 #' `patina_warning_duplicated_genes` if some cannot be matched because their name is not unique.
 #'
 #' @examplesIf requireNamespace("SummarizedExperiment", quietly = TRUE)
-#' counts <- matrix(1:12, 3, dimnames = list(c("a", "b", "c"), NULL))
-#' spe <- SummarizedExperiment::SummarizedExperiment(list(counts = counts))
-#' results <- tibble::tibble(gene = c("c", "a"), fsv = c(0.5, 0.1), pval = c(0.001, 0.4))
-#' SummarizedExperiment::rowData(add_results(spe, results))
+#' tissue <- example_tissue()
+#' se <- SummarizedExperiment::SummarizedExperiment(
+#'   list(counts = tissue$counts),
+#'   colData = tissue$sample_info
+#' )
+#' results <- spatial_test(se, coords = c("x", "y"), threads = 1)
+#' se <- add_results(se, results)
+#' SummarizedExperiment::rowData(se)[1:3, c("patina_fsv", "patina_qval")]
 #' @export
 add_results <- function(spe, results) {
   if (!methods::is(spe, "SummarizedExperiment")) {
