@@ -156,3 +156,23 @@ test_that("dplyr verbs keep results, or give a plain table", {
     expect_s3_class(table, "tbl_df")
   }
 })
+
+test_that("real results print, plot and go into objects", {
+  skip_if_not_installed("SingleCellExperiment")
+  tissue <- example_tissue()
+  coords <- tissue$sample_info[c("x", "y")]
+  results <- spatial_test(tissue$counts, coords, threads = 1)
+  expect_match(capture.output(print(results))[1:4], "spatial test|300 in 2-D|10 SE|calibrated")
+  hits <- results[order(results$log10_pval), ][1:4, ]
+  expect_draws(plot_test(results))
+  expect_draws(plot_genes(tissue$counts, coords, genes = hits, normalization = "pearson"))
+  patterns <- spatial_patterns(tissue$counts, coords, hits, 2, 3, threads = 1)
+  expect_draws(plot_patterns(patterns))
+
+  sce <- SingleCellExperiment::SingleCellExperiment(list(counts = tissue$counts))
+  added <- add_results(add_results(sce, hits), patterns)
+  expect_identical(add_results(add_results(added, hits), patterns), added)
+  expect_equal(sum(!is.na(row_data(added)$patina_pval)), 4L)
+  expect_equal(sum(!is.na(row_data(added)$patina_pattern)), 4L)
+  expect_equal(col_data(added)$patina_pattern_2, patterns$patterns$value[301:600])
+})
