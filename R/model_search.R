@@ -1,0 +1,124 @@
+#' Say what kind of spatial function each gene follows
+#'
+#' Fits three families of kernels to each gene, with the same likelihood as [spatial_test()]: squared
+#' exponential (`SE`, any smooth pattern), cosine (`PER`, a repeating one) and `linear` (a gradient), and
+#' compares the best of each by the Bayesian information criterion.
+#'
+#' @section Probabilities:
+#' With a flat prior over the families, a family's probability is proportional to its marginal likelihood,
+#' of which exp(-bic / 2) is the standard approximation: `probabilities = "bic"`. SpatialDE normalises
+#' exp(-bic), which squares all odds and makes every decision look far more certain than the data do;
+#' `"spatialde"` is there to compare. The order of the families is the same under both.
+#'
+#' `bic = -2 loglik + M log(n)` with M = 4 parameters for SE and PER (mean, variance, delta,
+#' lengthscale) and 3 for linear.
+#'
+#' @inheritParams spatial_test
+#' @param results Which genes: a result of [spatial_test()], perhaps filtered: if it has all genes of `x`,
+#'   those with `qval` below 0.05 are taken, otherwise its genes as they are; its p-values are carried
+#'   along. Or a character vector of names. `NULL` runs [spatial_test()] first.
+#' @param kernels The families to compare.
+#' @param probabilities How probabilities follow from the criterion; see below.
+#' @returns A tibble with one row for each gene, in the order of `results`:
+#' \describe{
+#'   \item{gene}{name}
+#'   \item{model, lengthscale}{the best family; its lengthscale (SE) or period (PER) in units of `coords`}
+#'   \item{loglik, bic, fsv}{of the best family: log likelihood, criterion, fraction of variance that is
+#'     spatial}
+#'   \item{prob_SE, prob_PER, prob_linear}{probabilities of the families, adding up to 1}
+#'   \item{pval, qval}{of the test, if `results` has them}
+#' }
+#' A gene that could not be fitted has `NA` in its row.
+#' @section Errors:
+#' Those of [spatial_test()]; `patina_error_names` if genes of `results` are not in `x`.
+#' @references
+#' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.
+#' *Nature Methods* 15. \doi{10.1038/nmeth.4636}
+#' @seealso [spatial_test()], [plot_test()]
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' coords <- tissue$sample_info[c("x", "y")]
+#' results <- spatial_test(tissue$counts, coords, threads = 1)
+#' model_search(tissue$counts, coords, results[1:20, ], threads = 1)
+model_search <- function(
+  x,
+  coords = NULL,
+  results = NULL,
+  ...,
+  kernels = c("SE", "PER", "linear"),
+  lengthscales = NULL,
+  probabilities = c("bic", "spatialde"),
+  normalization = c("anscombe", "pearson", "none"),
+  covariates = NULL,
+  assay = "counts",
+  sample_info = NULL,
+  sample_id = NULL,
+  threads = NULL,
+  progress = interactive()
+) {
+  rlang::check_dots_empty()
+  call <- rlang::current_env()
+  probabilities <- rlang::arg_match(probabilities)
+  normalization <- rlang::arg_match(normalization)
+  threads <- resolve_threads(threads)
+  input <- as_input(x, coords, assay, sample_info, sample_id)
+
+  normalizer <- new_normalizer(input, normalization, covariates, call)
+  kernels <- kernel_table(kernels, lengthscales, input, call, by_model = TRUE)
+  if (is.null(results)) {
+    se <- kernel_table("SE", NULL, input, call)
+    results <- spatial_test_impl(
+      input,
+      normalizer,
+      se,
+      "calibrated",
+      threads,
+      progress,
+      call
+    )$result
+  }
+  chosen <- choose_genes(results, input, call)
+  fitter <- prepare_fitter(input, kernels, calibrated = FALSE, threads, call)
+  fits <- fit_genes(fitter, input, normalizer, chosen$index, threads, progress, call)
+  new_result(
+    compare_models(chosen, fits, kernels, length(input$spots), probabilities),
+    "patina_models",
+    input,
+    kernels = fitter$description,
+    normalization = normalization,
+    probabilities = probabilities
+  )
+}
+
+#' The best family of each gene, and the probabilities of all
+#' @param fits From `fit_genes()`: groups, the families, vary fastest.
+#' @noRd
+compare_models <- function(chosen, fits, kernels, n, probabilities) {
+  families <- unique(kernels$model)
+  by_family <- \(values) matrix(values, ncol = length(families), byrow = TRUE)
+  criterion <- by_family(bic(fits$loglik, kernels$model[fits$kernel], n))
+
+  evidence <- if (probabilities == "bic") -criterion / 2 else -criterion
+  evidence <- exp(evidence - apply(evidence, 1L, max))
+  shares <- evidence / rowSums(evidence)
+  shares <- lapply(kernel_models, function(model) {
+    if (model %in% families) shares[, match(model, families)] else rep(NA_real_, nrow(shares))
+  })
+  names(shares) <- paste0("prob_", kernel_models)
+
+  best <- apply(criterion, 1L, \(row) if (anyNA(row)) NA_integer_ else which.min(row))
+  at_best <- \(values) by_family(values)[cbind(seq_along(best), best)]
+  kernel <- at_best(fits$kernel)
+  tibble::tibble(
+    gene = chosen$genes,
+    model = kernels$model[kernel],
+    lengthscale = kernels$lengthscale[kernel],
+    loglik = at_best(fits$loglik),
+    bic = criterion[cbind(seq_along(best), best)],
+    fsv = at_best(fits$fsv),
+    !!!shares,
+    pval = chosen$results[["pval"]] %||% NA_real_,
+    qval = chosen$results[["qval"]] %||% NA_real_
+  )
+}
