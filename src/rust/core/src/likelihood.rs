@@ -94,20 +94,24 @@ fn loglik(n: f64, quadratic: f64, log_det: f64) -> f64 {
 pub struct Maximum {
     /// log delta there.
     pub log_delta: f64,
-    /// The likelihood and its derivatives there.
-    pub at: Evaluation,
+    /// The likelihood there.
+    pub value: f64,
+    /// Its second derivative in log delta; none at the ends of the interval.
+    pub curvature: Option<f64>,
 }
 
 /// A local maximum on the grid that is worth refining.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Candidate {
     index: usize,
+    value: f64,
     /// The likelihood on the grid, plus what refinement may at most be expected to add.
     pub hope: f64,
 }
 
 /// The local maxima of a likelihood on the grid, each with the most that refinement may add: twice the
-/// gain of the parabola through it and its neighbours.
+/// gain of the parabola through it and its neighbours. At the upper end, where delta is so large that the likelihood
+/// is monotone, there is nothing to add.
 pub fn candidates(loglik: impl Fn(usize) -> f64, grid: &[f64], mut found: impl FnMut(Candidate)) {
     let last = grid.len() - 1;
     for index in 0..=last {
@@ -117,21 +121,21 @@ pub fn candidates(loglik: impl Fn(usize) -> f64, grid: &[f64], mut found: impl F
         if here < before || here < after || here.is_nan() {
             continue;
         }
-        // At an end of the grid the neighbour's mirror image stands in for the missing one.
-        let (left, right) = match (index > 0, index < last) {
-            (true, true) => (here - before, here - after),
-            (true, false) => (here - before, here - before),
-            _ => (here - after, here - after),
+        let gain = if index == last {
+            0.0
+        } else if index == 0 {
+            (here - after) / 4.0
+        } else {
+            let (left, right) = (here - before, here - after);
+            if left + right > 0.0 { (left - right).powi(2) / (8.0 * (left + right)) } else { 0.0 }
         };
-        let bend = left + right;
-        let gain = if bend > 0.0 { (left - right).powi(2) / (8.0 * bend) } else { 0.0 };
-        let gain = if index == 0 || index == last { bend / 8.0 } else { gain };
-        found(Candidate { index, hope: here + 2.0 * gain + 0.01 });
+        let margin = if index == last { 0.0 } else { 0.01 };
+        found(Candidate { index, value: here, hope: here + 2.0 * gain + margin });
     }
 }
 
 /// Refines a local maximum of the grid by Newton's method on the slope, kept inside the neighbouring grid
-/// points by bisection. `value` is needed only where the search ends, `slopes` at every step.
+/// points by bisection. `value` is needed only where the search ends, `slopes` (whose value is not used) at every step.
 pub fn refine(
     candidate: Candidate,
     grid: &[f64],
@@ -139,8 +143,11 @@ pub fn refine(
     value: impl Fn(f64) -> f64,
 ) -> Maximum {
     let mut x = grid[candidate.index];
+    if candidate.index + 1 == grid.len() {
+        return Maximum { log_delta: x, value: candidate.value, curvature: None };
+    }
     let mut low = grid[candidate.index.saturating_sub(1)];
-    let mut high = grid[(candidate.index + 1).min(grid.len() - 1)];
+    let mut high = grid[candidate.index + 1];
     let mut at = slopes(x);
     for _ in 0..100 {
         if at.slope == 0.0 {
@@ -164,8 +171,8 @@ pub fn refine(
             break;
         }
     }
-    at.value = value(x);
-    Maximum { log_delta: x, at }
+    let curvature = (x > grid[0] && at.curvature < 0.0).then_some(at.curvature);
+    Maximum { log_delta: x, value: value(x), curvature }
 }
 
 /// One sample's share of a spectrum, with what the likelihood needs of its mean.

@@ -219,12 +219,12 @@ impl SpatialTest {
         found.sort_by(|a, b| b.1.hope.total_cmp(&a.1.hope).then(a.0.cmp(&b.0)));
         let mut best: Option<(usize, Maximum)> = None;
         for &&(k, candidate) in &found {
-            if best.is_some_and(|(_, maximum)| candidate.hope < maximum.at.value) {
+            if best.is_some_and(|(_, maximum)| candidate.hope < maximum.value) {
                 break;
             }
             let maximum = self.profiles[k].gene(z(k), squares).refine(candidate);
             let better = best.is_none_or(|(kernel, known)| {
-                (maximum.at.value, std::cmp::Reverse(k)) > (known.at.value, std::cmp::Reverse(kernel))
+                (maximum.value, std::cmp::Reverse(k)) > (known.value, std::cmp::Reverse(kernel))
             });
             if better {
                 best = Some((k, maximum));
@@ -247,10 +247,6 @@ impl SpatialTest {
         let (means, s2) = profile.gene(z, squares).mean_and_scale(maximum.log_delta);
         let (delta, gower) = (maximum.log_delta.exp(), profile.gower());
         let fsv = gower / (gower + delta);
-        let curvature = maximum.at.curvature;
-        let interior = maximum.log_delta > profile.grid()[0]
-            && maximum.log_delta < profile.grid()[profile.grid().len() - 1]
-            && curvature < 0.0;
         let samples = self.locations.samples();
         let mean = samples
             .iter()
@@ -262,10 +258,10 @@ impl SpatialTest {
         KernelFit {
             kernel,
             log_delta: maximum.log_delta,
-            loglik: maximum.at.value + standard.shift(n),
-            llr: (maximum.at.value - constant_loglik(n)).max(0.0),
+            loglik: maximum.value + standard.shift(n),
+            llr: (maximum.value - constant_loglik(n)).max(0.0),
             fsv,
-            fsv_se: interior.then(|| fsv * (1.0 - fsv) / (-curvature).sqrt()),
+            fsv_se: maximum.curvature.map(|curvature| fsv * (1.0 - fsv) / (-curvature).sqrt()),
             mean,
             var_spatial: unit * gower,
             var_noise: unit * delta,
