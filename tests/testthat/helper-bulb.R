@@ -13,6 +13,8 @@ bulb <- local({
       known <<- list(
         counts = counts,
         info = info,
+        # SpatialDE's README takes the totals of the sample table
+        readme_info = mob$sample_info,
         coords = info[c("x", "y")],
         residuals = rbind(residuals, log_total_count = log(info$total_counts))
       )

@@ -40,8 +40,7 @@ test_that("the bulb gives SpatialDE's hits, and those it missed", {
 test_that("the README's thousand genes have the printed hits and q-values", {
   tissue <- bulb()
   reference <- utils::read.csv(gzfile(reference_path("mob_readme_1000_run.csv.gz")))
-  mob_info <- load_dataset("mob")$sample_info
-  residuals <- regress_out(stabilize(tissue$counts), mob_info, ~ log(total_counts))
+  residuals <- regress_out(stabilize(tissue$counts), tissue$readme_info, ~ log(total_counts))
   results <- spatial_test(
     residuals[reference$g, ],
     tissue$coords,

@@ -1,0 +1,80 @@
+test_that("the bulb's hits follow SpatialDE's models", {
+  tissue <- bulb()
+  reference <- utils::read.csv(gzfile(reference_path("mob_model_search.csv.gz")))
+  models <- model_search(
+    tissue$residuals,
+    tissue$coords,
+    reference$g,
+    probabilities = "spatialde",
+    normalization = "none"
+  )
+  expect_s3_class(models, "patina_models")
+  expect_identical(models$gene, reference$g)
+  surplus <- models$loglik - reference$max_ll
+  expect_true(all(surplus > -1e-4))
+  same <- abs(surplus) < 1e-3
+  expect_gt(mean(same), 0.8)
+  expect_identical(models$model[same], reference$model[same])
+  expect_equal(models$lengthscale[same], reference$l[same], tolerance = 1e-6)
+  # the other families' likelihoods must agree too for the probabilities to do so
+  off <- abs(models$prob_SE - reference$SE_prob)[same]
+  expect_gt(mean(off < 0.01), 0.9)
+})
+
+test_that("probabilities follow from the criterion", {
+  tissue <- small_tissue(50, 6)
+  run <- function(...) model_search(tissue$y, tissue$coords, normalization = "none", ...)
+  genes <- rownames(tissue$y)
+  models <- run(genes)
+  sharper <- run(genes, probabilities = "spatialde")
+  columns <- c("prob_SE", "prob_PER", "prob_linear")
+  expect_equal(rowSums(models[columns]), rep(1, 6))
+  squared <- as.matrix(models[columns])^2
+  expect_equal(as.matrix(sharper[columns]), squared / rowSums(squared))
+  alone <- lapply(c("SE", "PER", "linear"), \(kernel) run(genes, kernels = kernel))
+  best <- Reduce(pmin, lapply(alone, `[[`, "bic"))
+  expect_equal(models$bic, best)
+  test <- spatial_test(tissue$y, tissue$coords, normalization = "none")
+  expect_equal(alone[[1]]$loglik, test$loglik)
+  expect_true(all(is.na(alone[[1]]$prob_linear)))
+})
+
+test_that("a gradient is linear, and results are carried along", {
+  tissue <- small_tissue(60, 6)
+  tissue$y[1, ] <- 2 * tissue$coords$x + 0.1 * tissue$y[1, ]
+  results <- spatial_test(tissue$y, tissue$coords, normalization = "none")
+  models <- suppressMessages(
+    model_search(tissue$y, tissue$coords, results, normalization = "none")
+  )
+  expect_identical(models$gene, results$gene[results$qval < 0.05])
+  expect_identical(models$qval, results$qval[results$qval < 0.05])
+  expect_identical(models$model[models$gene == "g1"], "linear")
+  expect_true(is.na(models$lengthscale[models$gene == "g1"]))
+  some <- model_search(tissue$y, tissue$coords, results[c(3, 1), ], normalization = "none")
+  expect_identical(some$gene, c("g3", "g1"))
+})
+
+test_that("all classes give the same, and a bad gene keeps its row", {
+  tissue <- small_tissue(30, 5)
+  tissue$y[2, ] <- 1
+  genes <- rownames(tissue$y)
+  run <- \(x, coords = tissue$coords) model_search(x, coords, genes, normalization = "none")
+  models <- run(tissue$y)
+  expect_identical(is.na(models$model), genes == "g2")
+  expect_identical(run(as.data.frame(t(tissue$y))), models)
+  expect_identical(run(Matrix::Matrix(tissue$y, sparse = TRUE)), models)
+  skip_if_not_installed("SpatialExperiment")
+  spe <- SpatialExperiment::SpatialExperiment(
+    assays = list(counts = tissue$y),
+    spatialCoords = as.matrix(tissue$coords)
+  )
+  expect_identical(run(spe, NULL), models)
+})
+
+test_that("unknown genes are named", {
+  tissue <- small_tissue()
+  expect_error(
+    model_search(tissue$y, tissue$coords, c("g1", "absent"), normalization = "none"),
+    class = "patina_error_names"
+  )
+})
