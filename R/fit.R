@@ -129,10 +129,19 @@ fit_genes <- function(
   if (progress) {
     cli::cli_progress_done(id = bar)
   }
-  if (length(fits) == 1L) {
-    return(fits[[1L]])
+  fits <- if (length(fits) == 1L) fits[[1L]] else do.call(Map, c(list(c), fits))
+  in_order(fits, match(genes, unlist(blocks)), fitter$groups)
+}
+
+#' Fits in another order of their genes
+#' @noRd
+in_order <- function(fits, order, groups) {
+  if (!is.unsorted(order)) {
+    return(fits)
   }
-  do.call(Map, c(list(c), fits))
+  expanded <- rep((order - 1L) * groups, each = groups) + seq_len(groups)
+  per_gene <- c("status", "loglik_null", "pval", "log10_pval")
+  Map(\(values, name) values[if (name %in% per_gene) order else expanded], fits, names(fits))
 }
 
 fit_block <- function(fitter, input, normalizer, genes, threads, call) {

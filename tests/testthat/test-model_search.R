@@ -10,15 +10,13 @@ test_that("the bulb's hits follow SpatialDE's models", {
   )
   expect_s3_class(models, "patina_models")
   expect_identical(models$gene, reference$g)
-  surplus <- models$loglik - reference$max_ll
-  expect_true(all(surplus > -1e-4))
-  same <- abs(surplus) < 1e-3
-  expect_gt(mean(same), 0.8)
-  expect_identical(models$model[same], reference$model[same])
-  expect_equal(models$lengthscale[same], reference$l[same], tolerance = 1e-6)
-  # the other families' likelihoods must agree too for the probabilities to do so
-  off <- abs(models$prob_SE - reference$SE_prob)[same]
-  expect_gt(mean(off < 0.01), 0.9)
+  # the reference's phi shifts its likelihoods by 1e-6; its optimiser stops short now and then
+  expect_true(all(models$loglik - reference$max_ll > -2e-6))
+  expect_identical(models$model, reference$model)
+  expect_equal(models$lengthscale, reference$l, tolerance = 1e-6)
+  expect_lt(max(abs(models$prob_SE - reference$SE_prob)), 1e-3)
+  expect_lt(max(abs(models$prob_PER - reference$PER_prob)), 1e-3)
+  expect_lt(max(abs(models$prob_linear - reference$linear_prob)), 1e-3)
 })
 
 test_that("probabilities follow from the criterion", {
