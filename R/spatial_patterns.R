@@ -15,7 +15,8 @@
 #' The bound cannot fall when one more pattern is allowed, because a pattern may stay empty. Empty
 #' patterns are removed, and a larger number wins only if it raises the bound. If the largest number
 #' tried wins, more patterns may describe the genes better still; for a coarser picture give
-#' `n_patterns`. The whole table of bounds is in `selection`.
+#' `n_patterns`. The whole table of bounds is in `selection`. A gene that follows no other gene, such
+#' as a false hit of the test, gets a pattern of its own if there is one to spare.
 #'
 #' @inheritParams spatial_test
 #' @param genes The genes to group. A character vector of names; or a result of [spatial_test()],
@@ -58,13 +59,10 @@
 #' @seealso [plot_patterns()], [add_results()], [predict.patina_patterns()]
 #' @export
 #' @examples
-#' tissue <- example_tissue()
-#' fit <- spatial_patterns(
-#'   tissue$counts,
-#'   tissue$coords,
-#'   genes = rownames(tissue$counts)[1:30],
-#'   n_patterns = 2:4
-#' )
+#' tissue <- example_tissue(n_spots = 150, n_genes = 60)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' genes <- tissue$truth$gene[tissue$truth$pattern != "none"]
+#' fit <- spatial_patterns(tissue$counts, coords, genes, n_patterns = 2:5, threads = 1)
 #' fit
 #' fit$selection
 spatial_patterns <- function(
@@ -414,6 +412,7 @@ say_choice <- function(result, several_counts, several_lengthscales) {
   }
   tried <- result$selection
   found <- length(result$weights)
+  lone <- tabulate(result$genes$pattern, found) == 1L
   inform_patina(c(
     "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} {cli::qty(found)}{?has/have}
       the highest bound ({round(utils::tail(result$elbo, 1L), 2)}).",
@@ -423,6 +422,10 @@ say_choice <- function(result, several_counts, several_lengthscales) {
     i = if (several_lengthscales) {
       "Tried {length(unique(tried$lengthscale))} lengthscales from
         {signif(min(tried$lengthscale), 3)} to {signif(max(tried$lengthscale), 3)}."
+    },
+    "!" = if (any(lone) && several_counts) {
+      "{sum(lone)} pattern{?s} {?has/have} a single gene, which follows none of the others:
+        {.val {first_few(result$genes$gene[result$genes$pattern %in% which(lone)])}}."
     },
     "!" = if (several_counts && found == max(tried$n_patterns)) {
       "This is the largest number tried: more may raise the bound further, see {.arg n_patterns}."
@@ -482,8 +485,10 @@ pattern_genes <- function(x, k) {
 #'   the surest first). Attributes `lengthscale`, `noise`, `bound` and `selection` as in the object.
 #' @export
 #' @examples
-#' tissue <- example_tissue()
-#' fit <- spatial_patterns(tissue$counts, tissue$coords, rownames(tissue$counts)[1:30], 3, 2)
+#' tissue <- example_tissue(n_spots = 150, n_genes = 60)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' genes <- tissue$truth$gene[tissue$truth$pattern != "none"]
+#' fit <- spatial_patterns(tissue$counts, coords, genes, 4, lengthscale = 2, threads = 1)
 #' summary(fit)
 summary.patina_patterns <- function(object, ...) {
   ids <- seq_along(object$weights)
@@ -552,8 +557,10 @@ print.summary.patina_patterns <- function(x, ...) {
 #' @importFrom stats predict
 #' @export
 #' @examples
-#' tissue <- example_tissue()
-#' fit <- spatial_patterns(tissue$counts, tissue$coords, rownames(tissue$counts)[1:30], 3, 2)
+#' tissue <- example_tissue(n_spots = 150, n_genes = 60)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' genes <- tissue$truth$gene[tissue$truth$pattern != "none"]
+#' fit <- spatial_patterns(tissue$counts, coords, genes, 4, lengthscale = 2, threads = 1)
 #' predict(fit, data.frame(x = c(1, 2.5), y = 3))
 #' predict(fit, wide = TRUE)
 predict.patina_patterns <- function(

@@ -139,6 +139,13 @@ test_that("results of the test say which genes and which lengthscales", {
   )
 })
 
+test_that("a gene that follows no other is told apart", {
+  data <- three_patterns()
+  data$y$own <- withr::with_seed(9, stats::rnorm(90))
+  expect_message(fit <- fit_three(data, n_patterns = 2:6), "single gene.*own")
+  expect_identical(which(fit$genes$pattern == 4L), 26L)
+})
+
 test_that("one gene, few genes and bad genes", {
   data <- three_patterns()
   one <- spatial_patterns(data$y, data$coords, "g3", lengthscale = 2, normalization = "none")
@@ -269,6 +276,46 @@ test_that("it prints on a screen", {
   expect_setequal(unlist(table$genes), names(data$y))
   expect_true(all(table$signal > 0 & table$signal < 1))
   expect_output(print(table), "Bounds by lengthscale")
+})
+
+adjusted_rand <- function(a, b) {
+  pairs <- function(x) sum(choose(x, 2))
+  shared <- table(a, b)
+  expected <- pairs(rowSums(shared)) * pairs(colSums(shared)) / choose(length(a), 2)
+  most <- (pairs(rowSums(shared)) + pairs(colSums(shared))) / 2
+  (pairs(shared) - expected) / (most - expected)
+}
+
+test_that("the patterns of the simulated tissue are found and counted", {
+  tissue <- example_tissue()
+  coords <- tissue$sample_info[c("x", "y")]
+  truth <- tissue$truth[tissue$truth$pattern != "none", ]
+  for (normalization in c("anscombe", "pearson")) {
+    fit <- spatial_patterns(
+      tissue$counts,
+      coords,
+      truth$gene,
+      normalization = normalization
+    ) |>
+      suppressMessages()
+    expect_length(fit$weights, 4L)
+    expect_gt(adjusted_rand(fit$genes$pattern, truth$pattern), 0.95)
+  }
+})
+
+test_that("without genes the test chooses them", {
+  tissue <- example_tissue(n_spots = 120, n_genes = 40)
+  coords <- tissue$sample_info[c("x", "y")]
+  expect_message(
+    fit <- spatial_patterns(tissue$counts, coords, n_patterns = 3, lengthscale = 2),
+    "qval"
+  )
+  results <- spatial_test(tissue$counts, coords)
+  # The whole table, or one that was filtered.
+  for (genes in list(results, results[results$qval < 0.05, ])) {
+    same <- spatial_patterns(tissue$counts, coords, genes, 3, 2) |> suppressMessages()
+    expect_identical(same, fit)
+  }
 })
 
 test_that("SpatialDE's README example: the best known bound, and the printed groups", {
