@@ -12,6 +12,7 @@
 
 use crate::spectrum::Spectrum;
 use faer::{Mat, MatMut, MatRef};
+use pulp::{Simd, WithSimd};
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -109,28 +110,29 @@ pub struct Candidate {
     pub hope: f64,
 }
 
-/// The local maxima of a likelihood on the grid, each with the most that refinement may add: twice the
-/// gain of the parabola through it and its neighbours. At the upper end, where delta is so large that the likelihood
-/// is monotone, there is nothing to add.
-pub fn candidates(loglik: impl Fn(usize) -> f64, grid: &[f64], mut found: impl FnMut(Candidate)) {
-    let last = grid.len() - 1;
-    for index in 0..=last {
-        let here = loglik(index);
-        let before = if index > 0 { loglik(index - 1) } else { f64::NEG_INFINITY };
-        let after = if index < last { loglik(index + 1) } else { f64::NEG_INFINITY };
-        if here < before || here < after || here.is_nan() {
+/// The local maxima of a likelihood on the grid, from [`Profile::scan`]'s column of a gene, each with the most that
+/// refinement may add: twice the gain of the parabola through it and its neighbours. At the upper end, where delta is
+/// so large that the likelihood is monotone, there is nothing to add.
+pub fn candidates(scanned: &[f64], n: usize, mut found: impl FnMut(Candidate)) {
+    let last = scanned.len() - 1;
+    let value = |index: usize| loglik(n as f64, scanned[index], 0.0);
+    for (index, &here) in scanned.iter().enumerate() {
+        let lower = |other: Option<&f64>| other.is_some_and(|&other| other < here);
+        if here.is_nan() || lower(index.checked_sub(1).map(|i| &scanned[i])) || lower(scanned.get(index + 1))
+        {
             continue;
         }
-        let gain = if index == last {
-            0.0
+        let top = value(index);
+        let (gain, margin) = if index == last {
+            (0.0, 0.0)
         } else if index == 0 {
-            (here - after) / 4.0
+            ((top - value(1)) / 4.0, 0.01)
         } else {
-            let (left, right) = (here - before, here - after);
-            if left + right > 0.0 { (left - right).powi(2) / (8.0 * (left + right)) } else { 0.0 }
+            let (left, right) = (top - value(index - 1), top - value(index + 1));
+            let bend = left + right;
+            (if bend > 0.0 { (left - right).powi(2) / (8.0 * bend) } else { 0.0 }, 0.01)
         };
-        let margin = if index == last { 0.0 } else { 0.01 };
-        found(Candidate { index, value: here, hope: here + 2.0 * gain + margin });
+        found(Candidate { index, value: top, hope: top + 2.0 * gain + margin });
     }
 }
 
@@ -196,7 +198,9 @@ pub struct Profile {
     n: usize,
     gower: f64,
     grid: Vec<f64>,
-    log_det: Vec<f64>,
+    /// `1 / delta` and `(det V)^(1/n)` on the grid.
+    inverse_delta: Vec<f64>,
+    root_det: Vec<f64>,
     /// `1 / (S + delta)`, grid × r, and the same times b.
     weights: Mat<f64>,
     weights_ones: Mat<f64>,
@@ -231,7 +235,8 @@ impl Profile {
         });
         let mut profile = Self {
             gower: trace / (n - parts.len()) as f64,
-            log_det: Vec::new(),
+            inverse_delta: grid.iter().map(|x| (-x).exp()).collect(),
+            root_det: Vec::new(),
             values,
             ones,
             parts,
@@ -241,7 +246,7 @@ impl Profile {
             weights_ones,
             ones_quadratic,
         };
-        profile.log_det = profile.grid.iter().map(|x| profile.log_det(x.exp())).collect();
+        profile.root_det = profile.grid.iter().map(|x| (profile.log_det(x.exp()) / n as f64).exp()).collect();
         profile
     }
 
@@ -260,7 +265,8 @@ impl Profile {
         &self.grid
     }
 
-    /// The log likelihoods of a block of genes on the whole grid: grid × genes into `out`.
+    /// The likelihoods of a block of genes on the whole grid: `yᵀ P y (det V)^(1/n)`, grid × genes, into `out`. The
+    /// smaller it is, the larger the likelihood; [`candidates`] takes the few logarithms that are needed.
     ///
     /// `z` is r × genes, the projections of genes centred within samples; `squares` (genes × samples) are their sums of
     /// squares within samples; `scratch` is r × genes, its content is lost.
@@ -291,16 +297,15 @@ impl Profile {
             for g in 0..genes {
                 let (rest, rest_cross) = self.rest(part, z.col(g).iter().copied(), squares[(g, p)]);
                 for d in 0..self.grid.len() {
-                    let inverse = (-self.grid[d]).exp();
+                    let inverse = self.inverse_delta[d];
                     let cross = cross[(d, g)] + rest_cross * inverse;
                     out[(d, g)] += rest * inverse - cross * cross / self.ones_quadratic[(d, p)];
                 }
             }
         }
-        let n = self.n as f64;
         for g in 0..genes {
-            for d in 0..self.grid.len() {
-                out[(d, g)] = loglik(n, out[(d, g)], self.log_det[d]);
+            for (value, root) in out.as_mut().col_mut(g).iter_mut().zip(&self.root_det) {
+                *value *= root;
             }
         }
     }
@@ -425,42 +430,74 @@ struct WeightedSums {
     count: [f64; 2],
 }
 
-/// Sums run in this many lanes, in a fixed order, so that the compiler can use vector instructions.
-const LANES: usize = 4;
-
 fn weighted_sums(values: &[f64], z: &[f64], b: &[f64], delta: f64) -> WeightedSums {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let mut lanes = [[0.0_f64; LANES]; 11];
-            let mut add = |lane: usize, s: f64, z: f64, b: f64| {
-                let h = 1.0 / (s + delta);
-                let (h2, zz, bz, bb) = (h * h, z * z, b * z, b * b);
-                let h3 = h2 * h;
-                let terms =
-                    [h * zz, h2 * zz, h3 * zz, h * bz, h2 * bz, h3 * bz, h * bb, h2 * bb, h3 * bb, h, h2];
-                for (sum, term) in lanes.iter_mut().zip(terms) {
-                    sum[lane] += term;
-                }
-            };
-            let (values4, values_tail) = values.as_chunks::<LANES>();
-            let (z4, z_tail) = z.as_chunks::<LANES>();
-            let (b4, b_tail) = b.as_chunks::<LANES>();
-            for ((s, z), b) in values4.iter().zip(z4).zip(b4) {
-                for lane in 0..LANES {
-                    add(lane, s[lane], z[lane], b[lane]);
-                }
-            }
-            for (lane, ((s, z), b)) in values_tail.iter().zip(z_tail).zip(b_tail).enumerate() {
-                add(lane, *s, *z, *b);
-            }
-            let total = |k: usize| lanes[k].iter().sum::<f64>();
-            WeightedSums {
-                square: [total(0), total(1), total(2)],
-                cross: [total(3), total(4), total(5)],
-                ones: [total(6), total(7), total(8)],
-                count: [total(9), total(10)],
-            }
-        },
-    )
+    pulp::Arch::new().dispatch(Sums { values, z, b, delta })
 }
+
+/// The sums of [`weighted_sums`], in vector instructions, always in the same order.
+struct Sums<'a> {
+    values: &'a [f64],
+    z: &'a [f64],
+    b: &'a [f64],
+    delta: f64,
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = WeightedSums;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> WeightedSums {
+        let (one, delta) = (simd.splat_f64s(1.0), simd.splat_f64s(self.delta));
+        let mut totals = [simd.splat_f64s(0.0); 11];
+        let (values, values_tail) = S::as_simd_f64s(self.values);
+        let (z, z_tail) = S::as_simd_f64s(self.z);
+        let (b, b_tail) = S::as_simd_f64s(self.b);
+        for ((&s, &z), &b) in values.iter().zip(z).zip(b) {
+            totals = add_weighted(simd, totals, simd.div_f64s(one, simd.add_f64s(s, delta)), z, b);
+        }
+        if !values_tail.is_empty() {
+            // Lanes without an eigenvalue have weight zero.
+            let lanes = size_of::<S::f64s>() / size_of::<f64>();
+            let mut inverse = [0.0; MAX_LANES];
+            for (h, s) in inverse.iter_mut().zip(values_tail) {
+                *h = 1.0 / (s + self.delta);
+            }
+            let h = simd.partial_load_f64s(&inverse[..lanes]);
+            let (z, b) = (simd.partial_load_f64s(z_tail), simd.partial_load_f64s(b_tail));
+            totals = add_weighted(simd, totals, h, z, b);
+        }
+        let [s1, s2, s3, c1, c2, c3, o1, o2, o3, t1, t2] = totals.map(|total| simd.reduce_sum_f64s(total));
+        WeightedSums { square: [s1, s2, s3], cross: [c1, c2, c3], ones: [o1, o2, o3], count: [t1, t2] }
+    }
+}
+
+/// Adds the terms of one vector of eigenvalues. Not a closure: that would not be compiled for the vector instructions.
+#[inline(always)]
+fn add_weighted<S: Simd>(
+    simd: S,
+    totals: [S::f64s; 11],
+    h: S::f64s,
+    z: S::f64s,
+    b: S::f64s,
+) -> [S::f64s; 11] {
+    let (zz, bz, bb) = (simd.mul_f64s(z, z), simd.mul_f64s(b, z), simd.mul_f64s(b, b));
+    let h2 = simd.mul_f64s(h, h);
+    let h3 = simd.mul_f64s(h2, h);
+    let [s1, s2, s3, c1, c2, c3, o1, o2, o3, t1, t2] = totals;
+    [
+        simd.mul_add_e_f64s(h, zz, s1),
+        simd.mul_add_e_f64s(h2, zz, s2),
+        simd.mul_add_e_f64s(h3, zz, s3),
+        simd.mul_add_e_f64s(h, bz, c1),
+        simd.mul_add_e_f64s(h2, bz, c2),
+        simd.mul_add_e_f64s(h3, bz, c3),
+        simd.mul_add_e_f64s(h, bb, o1),
+        simd.mul_add_e_f64s(h2, bb, o2),
+        simd.mul_add_e_f64s(h3, bb, o3),
+        simd.add_f64s(h, t1),
+        simd.add_f64s(h2, t2),
+    ]
+}
+
+/// More doubles than any vector register holds.
+const MAX_LANES: usize = 16;

@@ -170,12 +170,11 @@ impl SpatialTest {
         let mut found: Vec<Vec<(usize, Candidate)>> = vec![Vec::new(); genes];
         for (k, (profile, z)) in self.profiles.iter().zip(&projections).enumerate() {
             let mut scratch = Mat::zeros(z.nrows(), BLOCK);
-            let mut loglik = Mat::zeros(profile.grid().len(), BLOCK);
-            profile.scan(z.as_ref(), squares.as_ref(), scratch.as_mut(), loglik.as_mut());
+            let mut scanned = Mat::zeros(profile.grid().len(), BLOCK);
+            profile.scan(z.as_ref(), squares.as_ref(), scratch.as_mut(), scanned.as_mut());
             for (g, found) in found.iter_mut().enumerate() {
                 if standards[g].status == Status::Ok {
-                    let column = loglik.col(g);
-                    candidates(|i| column[i], profile.grid(), |candidate| found.push((k, candidate)));
+                    candidates(scanned.col_as_slice(g), y.nrows(), |candidate| found.push((k, candidate)));
                 }
             }
         }
