@@ -12,7 +12,7 @@ manifest := src/rust/Cargo.toml
 sources := DESCRIPTION NAMESPACE configure $(shell find R exec inst src -type f \
 	-not -path '*/target/*' -not -name '*.o' -not -name '*.so' -not -name 'Makevars' 2>/dev/null)
 
-.PHONY: help setup build install demo test test-rust test-r lint format document check bench clean
+.PHONY: help setup build install demo test test-rust test-r lint format document readme check bench clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -53,6 +53,9 @@ document: build ## help pages, NAMESPACE and the wrappers of the Rust functions
 	$(with_library) Rscript tools/wrappers.R
 	@$(MAKE) --no-print-directory build
 	$(with_library) Rscript -e 'roxygen2::roxygenise(load_code = "installed")'
+
+readme: build ## README.md and its pictures from README.Rmd
+	$(with_library) Rscript -e 'knitr::knit("README.Rmd", quiet = TRUE)'
 
 check: setup ## R CMD check of the built package
 	@mkdir -p .build/check
