@@ -1,0 +1,152 @@
+# The command line.
+
+# As a user runs it: in a process of its own.
+run_patina <- function(...) {
+  script <- system.file("exec", "patina", package = "patina")
+  stderr <- withr::local_tempfile()
+  stdout <- suppressWarnings(withr::with_envvar(
+    c(R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep)),
+    system2(
+      file.path(R.home("bin"), "Rscript"),
+      shQuote(c(script, ...)),
+      stdout = TRUE,
+      stderr = stderr
+    )
+  ))
+  list(
+    status = attr(stdout, "status") %||% 0L,
+    stdout = as.character(stdout),
+    stderr = readLines(stderr)
+  )
+}
+
+# The same in this process, which is faster.
+run_here <- function(...) {
+  stderr <- utils::capture.output(status <- run_command_line(c(...)), type = "message")
+  list(status = status, stderr = stderr)
+}
+
+# A tissue of 6 x 6 spots as files; the first gene follows x.
+local_tissue <- function(env = parent.frame()) {
+  folder <- withr::local_tempdir(.local_envir = env)
+  withr::local_seed(1)
+  spots <- expand.grid(x = 1:6, y = 1:6)
+  counts <- cbind(gradient = 5 * spots$x, matrix(rpois(36 * 19, 20), 36))
+  colnames(counts)[-1] <- paste0("gene", 2:20)
+  rownames(spots) <- rownames(counts) <- paste0(spots$x, "x", spots$y)
+  utils::write.csv(counts, file.path(folder, "counts.csv"))
+  utils::write.csv(cbind(depth = 1, spots), file.path(folder, "spots.csv"))
+  list(folder = folder, counts = counts, spots = spots, path = \(name) file.path(folder, name))
+}
+
+expect_refused <- function(run, message) {
+  expect_identical(run$status, 2L)
+  expect_length(run$stderr, 1L)
+  expect_match(run$stderr, message)
+}
+
+test_that("the results are those of spatial_test()", {
+  skip_if_not_installed("optparse")
+  tissue <- local_tissue()
+  expected <- spatial_test(t(tissue$counts), tissue$spots)
+  run <- run_patina(
+    tissue$path("counts.csv"),
+    tissue$path("spots.csv"),
+    tissue$path("results.csv")
+  )
+  expect_identical(run$status, 0L)
+  results <- utils::read.csv(tissue$path("results.csv"))
+  expect_identical(results$gene, expected$gene)
+  for (column in c("pval", "qval", "fsv", "loglik")) {
+    expect_equal(results[[column]], expected[[column]], tolerance = 1e-12)
+  }
+  expect_setequal(list.files(tissue$folder), c("counts.csv", "spots.csv", "results.csv"))
+})
+
+test_that("orientation, separator, compression and the order of spots do not matter", {
+  skip_if_not_installed("optparse")
+  tissue <- local_tissue()
+  con <- gzfile(tissue$path("turned.tsv.gz"), "wt")
+  utils::write.table(t(tissue$counts)[, 36:1], con, sep = "\t", quote = FALSE)
+  close(con)
+  run_here(tissue$path("counts.csv"), tissue$path("spots.csv"), tissue$path("a.csv"))
+  run <- run_here(
+    tissue$path("turned.tsv.gz"),
+    tissue$path("spots.csv"),
+    tissue$path("b.tsv.gz")
+  )
+  expect_identical(run$status, 0L)
+  expect_equal(
+    utils::read.delim(tissue$path("b.tsv.gz")),
+    utils::read.csv(tissue$path("a.csv"))
+  )
+})
+
+test_that("models and patterns are written on request", {
+  skip_if_not_installed("optparse")
+  tissue <- local_tissue()
+  run <- run_here(
+    "--fdr=1.1",
+    "--columns=x,y",
+    "--n-patterns=2",
+    "--lengthscale=2",
+    "--models",
+    tissue$path("models.csv"),
+    "--patterns",
+    tissue$path("patterns.csv"),
+    "--pattern-values",
+    tissue$path("values.csv"),
+    tissue$path("counts.csv"),
+    tissue$path("spots.csv"),
+    tissue$path("results.csv")
+  )
+  expect_identical(run$status, 0L)
+  models <- utils::read.csv(tissue$path("models.csv"))
+  expect_true(all(c("gene", "model", "prob_SE") %in% names(models)))
+  patterns <- utils::read.csv(tissue$path("patterns.csv"))
+  expect_true(all(c("gene", "pattern", "membership") %in% names(patterns)))
+  values <- utils::read.csv(tissue$path("values.csv"))
+  expect_true(all(c("spot", "pattern", "value") %in% names(values)))
+  expect_setequal(values$spot, rownames(tissue$spots))
+})
+
+test_that("--help explains, and succeeds", {
+  skip_if_not_installed("optparse")
+  run <- run_patina("--help")
+  expect_identical(run$status, 0L)
+  expect_match(run$stdout, "COUNTS COORDINATES RESULTS", all = FALSE)
+})
+
+test_that("a mistake gives one line, status 2 and no result file", {
+  skip_if_not_installed("optparse")
+  tissue <- local_tissue()
+  counts <- tissue$path("counts.csv")
+  spots <- tissue$path("spots.csv")
+  results <- tissue$path("results.csv")
+
+  writeLines(c("spot,a,b", "1x1,1,2", "2x1,3,many"), tissue$path("words.csv"))
+  writeLines(c("spot,a,b", "1x1,1,2", "2x1,3"), tissue$path("ragged.csv"))
+  file.create(tissue$path("empty.csv"))
+  whole <- memCompress(readBin(counts, "raw", 1e6), "gzip")
+  writeBin(whole[seq_len(length(whole) / 2)], tissue$path("half.csv.gz"))
+  utils::write.csv(tissue$counts[-3, ], tissue$path("lacking.csv"))
+  utils::write.csv(cbind(tissue$counts, bad = -1), tissue$path("negative.csv"))
+  utils::write.csv(cbind(a = 1, b = tissue$spots$y), tissue$path("unnamed.csv"))
+
+  expect_refused(run_patina("absent.csv", spots, results), "no such file")
+  expect_refused(run_here(), "Three files")
+  expect_refused(run_here(counts, spots), "Three files")
+  expect_refused(run_here("--bogus", counts, spots, results), "bogus")
+  expect_refused(run_here("--n-patterns=few", counts, spots, results), "n-patterns")
+  expect_refused(run_here(tissue$path("words.csv"), spots, results), "'many' is not a number")
+  expect_refused(run_here(tissue$path("ragged.csv"), spots, results), "row 2")
+  expect_refused(run_here(tissue$path("empty.csv"), spots, results), "no row below the header")
+  expect_refused(run_here(tissue$path("half.csv.gz"), spots, results), "half.csv.gz")
+  expect_refused(run_here(tissue$path("lacking.csv"), spots, results), "3x1")
+  expect_refused(run_here(tissue$path("negative.csv"), spots, results), "negative")
+  expect_refused(run_here(counts, tissue$path("unnamed.csv"), results), "--columns")
+  expect_refused(run_here(counts, spots, tissue$path("nowhere/results.csv")), "nowhere")
+  expect_refused(run_here(counts, spots, counts), "name of its own")
+  expect_false(file.exists(results))
+  expect_length(list.files(tissue$folder, "part$"), 0L)
+})
