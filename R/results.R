@@ -290,7 +290,7 @@ kernels_summary <- function(kernels) {
 }
 
 hits_summary <- function(x) {
-  untested <- if (is.null(x[["status"]])) 0L else sum(x$status != "ok")
+  untested <- if (is.null(x[["status"]])) 0L else sum(x$status != "ok", na.rm = TRUE)
   text <- c(
     if (is.numeric(x[["qval"]])) {
       sprintf("%s with qval < 0.05", format(sum(x$qval < 0.05, na.rm = TRUE), big.mark = ","))

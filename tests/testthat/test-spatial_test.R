@@ -119,6 +119,7 @@ test_that("there is one row for each gene, and a bad gene changes no other", {
     rep(c("ok", "constant", "all-zero", "non-finite", "ok"), c(3, 1, 1, 2, 3))
   )
   expect_true(all(is.na(results[4:7, c("pval", "qval", "fsv", "loglik", "model", "bic")])))
+  expect_false(any(is.nan(results$qval)))
   expect_identical(
     without_facts(results[c(1:3, 8:10), ]),
     without_facts(good)

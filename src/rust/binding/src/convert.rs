@@ -5,6 +5,9 @@ use extendr_api::prelude::*;
 use faer::MatRef;
 use patina_core::{Kernel, Locations};
 
+/// R's missing number: a NaN with the payload 1954.
+pub const NA_REAL: f64 = f64::from_bits(0x7FF0_0000_0000_07A2);
+
 /// The core's errors, as R sees them.
 pub fn message(error: patina_core::Error) -> Error {
     Error::Other(error.to_string())

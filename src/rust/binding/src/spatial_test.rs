@@ -1,6 +1,6 @@
 //! The test, with its kernels held on the R side as an external pointer.
 
-use crate::convert::{in_pool, kernels, locations, matrix, message};
+use crate::convert::{NA_REAL, in_pool, kernels, locations, matrix, message};
 use extendr_api::Result;
 use extendr_api::prelude::*;
 use patina_core::SpatialTest;
@@ -79,8 +79,6 @@ fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32)
         var_noise = column(&|k| k.var_noise)
     ))
 }
-
-const NA_REAL: f64 = f64::from_bits(0x7FF0_0000_0000_07A2);
 
 fn null_or_na(fit: &GeneFit) -> f64 {
     if fit.status == Status::Ok { fit.loglik_null } else { NA_REAL }
