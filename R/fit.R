@@ -87,6 +87,15 @@ prepare_fitter <- function(input, kernels, calibrated, threads, call) {
     threads,
     call = call
   )
+  attr(test, "made_of") <- list(
+    input$coords[spots$order, , drop = FALSE],
+    spots$sizes,
+    kernels$model,
+    kernels$lengthscale,
+    kernels$group,
+    calibrated,
+    1L
+  )
   description <- call_rust(rust_describe_test, test, call = call)
   list(
     test = test,
@@ -101,6 +110,7 @@ prepare_fitter <- function(input, kernels, calibrated, threads, call) {
 #' @param fitter From `prepare_fitter()`.
 #' @param normalizer From `new_normalizer()`.
 #' @param genes Indices of genes.
+#' @param workers A BiocParallelParam for other processes (see workers.R), or `NULL` for this one.
 #' @returns A list of vectors with one element for each gene (and group, varying fastest), in the order of
 #'   `genes`; `status` and `loglik_null` have one for each gene. What could not be tested is `NA`.
 #' @noRd
@@ -111,27 +121,62 @@ fit_genes <- function(
   genes = seq_along(input$genes),
   threads,
   progress,
-  call
+  call,
+  workers = NULL
 ) {
-  blocks <- gene_blocks(input)
+  size <- genes_per_call(input$n_spots, threads)
+  if (!is.null(workers)) {
+    # enough blocks for all of them
+    share <- length(genes) / BiocParallel::bpnworkers(workers)
+    size <- min(size, rust_block * ceiling(share / rust_block))
+  }
+  blocks <- gene_blocks(input, max_values = size * input$n_spots)
   blocks <- lapply(blocks, \(block) block[block %in% genes])
   blocks <- blocks[lengths(blocks) > 0L]
-  if (progress) {
-    bar <- cli::cli_progress_bar("Testing genes", total = length(genes))
+  tick <- progress_bar(progress, length(genes))
+  fits <- if (is.null(workers)) {
+    lapply(blocks, function(block) {
+      fit_block(fitter, input_block(input, block), block, normalizer, threads, call, tick)
+    })
+  } else {
+    fit_on_workers(fitter, input, normalizer, blocks, threads, call, tick, workers)
   }
-  fits <- lapply(blocks, function(block) {
-    fit <- fit_block(fitter, input, normalizer, block, threads, call)
-    if (progress) {
-      cli::cli_progress_update(inc = length(block), id = bar)
-    }
-    fit
-  })
-  if (progress) {
-    cli::cli_progress_done(id = bar)
-  }
-  fits <- if (length(fits) == 1L) fits[[1L]] else do.call(Map, c(list(c), fits))
-  in_order(fits, match(genes, unlist(blocks)), fitter$groups)
+  in_order(bind_fits(fits), match(genes, unlist(blocks)), fitter$groups)
 }
+
+# Rust fills its blocks of genes up to this number.
+rust_block <- 128L
+
+#' How many genes one call into Rust should get
+#'
+#' Between calls R looks for interrupts: about two million values keep the wait short, but every thread needs
+#' a block of its own, and 200 MB are enough. The option `patina.block_genes` sets another number.
+#' @noRd
+genes_per_call <- function(n_spots, threads) {
+  chosen <- getOption("patina.block_genes")
+  if (!is.null(chosen)) {
+    return(chosen)
+  }
+  values <- min(max(2e6, threads * rust_block * n_spots), 2.5e7)
+  rust_block * ceiling(values / n_spots / rust_block)
+}
+
+#' A function that moves the progress bar on by some genes
+#' @noRd
+progress_bar <- function(progress, total, frame = parent.frame()) {
+  if (!progress) {
+    return(function(genes) NULL)
+  }
+  # closes with the function that asked for it, whatever ends that
+  bar <- cli::cli_progress_bar("Testing genes", total = total, .envir = frame)
+  function(genes) cli::cli_progress_update(inc = genes, id = bar, .envir = frame)
+}
+
+bind_fits <- function(fits) {
+  if (length(fits) == 1L) fits[[1L]] else do.call(Map, c(list(c), fits))
+}
+
+per_gene <- c("status", "loglik_null", "pval", "log10_pval")
 
 #' Fits in another order of their genes
 #' @noRd
@@ -140,19 +185,37 @@ in_order <- function(fits, order, groups) {
     return(fits)
   }
   expanded <- rep((order - 1L) * groups, each = groups) + seq_len(groups)
-  per_gene <- c("status", "loglik_null", "pval", "log10_pval")
   Map(\(values, name) values[if (name %in% per_gene) order else expanded], fits, names(fits))
 }
 
-fit_block <- function(fitter, input, normalizer, genes, threads, call) {
-  raw <- input_block(input, genes)
-  status <- gene_status(raw)
-  y <- normalizer(raw, genes)
-  if (!is.null(input$sample_id)) {
-    y <- y[fitter$spots$order, , drop = FALSE]
-  }
-  fit <- call_rust(rust_fit_genes, fitter$test, y, threads, call = call)
-  bad <- status != "ok"
-  fit$status[bad] <- status[bad]
-  fit
+#' Fit the genes of one block
+#'
+#' What is read at once (a file's chunks) may be more than one call into Rust should take.
+#'
+#' @param fitter Of it, `test` and `spots`.
+#' @param raw The block, from `input_block()`, and `genes`, the indices of its columns.
+#' @param tick Is told how many genes were done.
+#' @noRd
+fit_block <- function(fitter, raw, genes, normalizer, threads, call, tick = function(genes) NULL) {
+  size <- genes_per_call(nrow(raw), threads)
+  starts <- seq.int(1L, length(genes), by = size)
+  fits <- lapply(starts, function(start) {
+    if (length(starts) > 1L) {
+      part <- seq.int(start, min(start + size - 1L, length(genes)))
+      raw <- raw[, part, drop = FALSE]
+      genes <- genes[part]
+    }
+    status <- gene_status(raw)
+    y <- normalizer(raw, genes)
+    order <- fitter$spots$order
+    if (is.unsorted(order)) {
+      y <- y[order, , drop = FALSE]
+    }
+    fit <- call_rust(rust_fit_genes, fitter$test, y, threads, call = call)
+    bad <- status != "ok"
+    fit$status[bad] <- status[bad]
+    tick(length(genes))
+    fit
+  })
+  bind_fits(fits)
 }

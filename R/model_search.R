@@ -55,6 +55,7 @@ model_search <- function(
   sample_info = NULL,
   sample_id = NULL,
   threads = NULL,
+  BPPARAM = NULL, # nolint: object_name_linter.
   progress = interactive()
 ) {
   rlang::check_dots_empty()
@@ -62,6 +63,7 @@ model_search <- function(
   probabilities <- rlang::arg_match(probabilities)
   normalization <- rlang::arg_match(normalization)
   threads <- resolve_threads(threads)
+  workers <- check_workers(BPPARAM, call)
   input <- as_input(x, coords, assay, sample_info, sample_id)
 
   normalizer <- new_normalizer(input, normalization, covariates, call)
@@ -75,12 +77,13 @@ model_search <- function(
       "calibrated",
       threads,
       progress,
-      call
+      call,
+      workers
     )$result
   }
   chosen <- choose_genes(results, input, call)
   fitter <- prepare_fitter(input, kernels, calibrated = FALSE, threads, call)
-  fits <- fit_genes(fitter, input, normalizer, chosen$index, threads, progress, call)
+  fits <- fit_genes(fitter, input, normalizer, chosen$index, threads, progress, call, workers)
   new_result(
     compare_models(chosen, fits, kernels, length(input$spots), probabilities),
     "patina_models",

@@ -105,17 +105,16 @@ new_normalizer <- function(
 
   if (normalization == "none") {
     if (is.null(covariates)) {
-      return(function(block, genes) block)
+      return(no_normalizer)
     }
     design <- covariate_matrix(covariates, input$samples, input$spots, call)
-    regress <- new_regression(design, sample_id)
-    return(function(block, genes) regress(block))
+    return(regression_normalizer(new_regression(design, sample_id)))
   }
 
   summary <- summarize_counts(input, call)
   if (!any(summary$testable)) {
     # nothing will be tested: there is nothing to fit to
-    return(function(block, genes) block)
+    return(no_normalizer)
   }
   totals <- summary$totals
   samples <- input$samples
@@ -130,20 +129,42 @@ new_normalizer <- function(
   }
   regress <- new_regression(design, sample_id)
 
-  if (normalization == "anscombe") {
-    offset <- 1 / (2 * positive_phi(summary$phi, call))
-    normalizer <- function(block, genes) regress(log(block + offset))
+  normalizer <- if (normalization == "anscombe") {
+    anscombe_normalizer(1 / (2 * positive_phi(summary$phi, call)), regress)
   } else {
-    # counts that are not overdispersed get a Poisson's residuals
-    phi <- max(summary$phi, 0)
     groups <- as.integer(sample_id %||% rep(1L, input$n_spots))
     # a sample's own share for each gene
     rates <- summary$sums / as.vector(rowsum(totals, groups))
-    normalizer <- function(block, genes) {
-      regress(pearson_residuals(block, totals, rates[groups, genes, drop = FALSE], phi))
-    }
+    # counts that are not overdispersed get a Poisson's residuals
+    pearson_normalizer(totals, rates, groups, max(summary$phi, 0), regress)
   }
   structure(normalizer, phi = summary$phi, totals = totals)
+}
+
+# Normalizers are sent to other processes: each holds what it needs and nothing else.
+
+no_normalizer <- function(block, genes) block
+
+regression_normalizer <- function(regress) {
+  force(regress)
+  function(block, genes) regress(block)
+}
+
+anscombe_normalizer <- function(offset, regress) {
+  force(offset)
+  force(regress)
+  function(block, genes) regress(log(block + offset))
+}
+
+pearson_normalizer <- function(totals, rates, groups, phi, regress) {
+  force(totals)
+  force(rates)
+  force(groups)
+  force(phi)
+  force(regress)
+  function(block, genes) {
+    regress(pearson_residuals(block, totals, rates[groups, genes, drop = FALSE], phi))
+  }
 }
 
 #' Pearson residuals of negative binomial counts, with depth as an offset
@@ -381,7 +402,12 @@ new_regression <- function(covariates, sample_id = NULL) {
   own <- qr(qr.resid(qr(kept), covariates), tol = 0)
   basis <- qr.Q(own)
   effects <- t(backsolve(qr.R(own), t(covariates[, own$pivot, drop = FALSE]), transpose = TRUE))
+  subtract_effects(basis, effects)
+}
 
+subtract_effects <- function(basis, effects) {
+  force(basis)
+  force(effects)
   function(block) {
     coefficients <- lapply(seq_len(ncol(basis)), \(j) colSums(block * basis[, j]))
     for (j in seq_along(coefficients)) {

@@ -61,13 +61,20 @@
 #'   vector. A SpatialExperiment's own `sample_id` by default.
 #' @param threads Number of threads; by default `getOption("patina.threads")`, else all cores. Results do
 #'   not depend on it.
+#' @param BPPARAM A parameter object of BiocParallel, to test blocks of genes in other processes or on a
+#'   cluster: [BiocParallel::SnowParam()], [BiocParallel::MulticoreParam()],
+#'   [BiocParallel::BatchtoolsParam()] and the like. `threads` are divided among its workers. The kernels
+#'   are decomposed once and handed over in a file, in a folder below `getOption("patina.tempdir")` (by
+#'   default that of the session; workers on other machines must see it), which is removed at the end.
+#'   Results do not depend on it. On one machine `threads` alone is faster.
 #' @param progress Whether to show a progress bar.
 #'
 #' @returns A tibble with one row for each gene of `x`, in the same order:
 #' \describe{
 #'   \item{gene}{name}
 #'   \item{status}{`"ok"`, or why the gene was not tested: `"constant"`, `"all-zero"`, `"non-finite"`; its
-#'     other columns are then `NA`. `"no p-value"`: too few spots for one}
+#'     other columns are then `NA`; `"failed"`: so was its block on a worker, with a warning.
+#'     `"no p-value"`: too few spots for one}
 #'   \item{n}{number of spots}
 #'   \item{model, lengthscale}{the best kernel, and its lengthscale or period in units of `coords`}
 #'   \item{fsv}{fraction of variance that is spatial, 0 to 1}
@@ -86,7 +93,9 @@
 #' @section Errors:
 #' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and
 #' names that do not match have the subclasses `patina_error_input`, `patina_error_coords` and
-#' `patina_error_names`.
+#' `patina_error_names`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written to the
+#' temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of one
+#' block only: a warning of class `patina_warning_failed_genes` names them.
 #'
 #' @references
 #' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.
@@ -109,6 +118,7 @@ spatial_test <- function(
   sample_info = NULL,
   sample_id = NULL,
   threads = NULL,
+  BPPARAM = NULL, # nolint: object_name_linter.
   progress = interactive()
 ) {
   rlang::check_dots_empty()
@@ -116,11 +126,12 @@ spatial_test <- function(
   normalization <- rlang::arg_match(normalization)
   pval_method <- rlang::arg_match(pval_method)
   threads <- resolve_threads(threads)
+  workers <- check_workers(BPPARAM, call)
   input <- as_input(x, coords, assay, sample_info, sample_id)
 
   normalizer <- new_normalizer(input, normalization, covariates, call)
   kernels <- kernel_table(kernels, lengthscales, input, call)
-  test <- spatial_test_impl(input, normalizer, kernels, pval_method, threads, progress, call)
+  test <- spatial_test_impl(input, normalizer, kernels, pval_method, threads, progress, call, workers)
   new_result(
     test$result,
     "patina_test",
@@ -134,11 +145,28 @@ spatial_test <- function(
 #' The test on normalised input
 #' @returns A list: `result`, the tibble that `spatial_test()` documents, and `kernels`, what was fitted.
 #' @noRd
-spatial_test_impl <- function(input, normalizer, kernels, pval_method, threads, progress, call) {
+spatial_test_impl <- function(
+  input,
+  normalizer,
+  kernels,
+  pval_method,
+  threads,
+  progress,
+  call,
+  workers = NULL
+) {
   n <- length(input$spots)
   calibrated <- pval_method == "calibrated" && enough_spots(input)
   fitter <- prepare_fitter(input, kernels, calibrated, threads, call)
-  fits <- fit_genes(fitter, input, normalizer, threads = threads, progress = progress, call = call)
+  fits <- fit_genes(
+    fitter,
+    input,
+    normalizer,
+    threads = threads,
+    progress = progress,
+    call = call,
+    workers = workers
+  )
 
   p <- if (pval_method == "spatialde") {
     spatialde_pvalues(fits$llr, n)

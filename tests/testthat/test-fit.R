@@ -1,0 +1,175 @@
+fit_small <- function(tissue, ..., coords = tissue$coords) {
+  spatial_test(tissue$y, coords, normalization = "none", threads = 2, progress = FALSE, ...)
+}
+
+# Blocks of 2 genes: small_tissue() has 6.
+small_blocks <- function(frame = parent.frame()) {
+  withr::local_options(patina.block_genes = 2, .local_envir = frame)
+}
+
+# An input, its kernels and a normalizer that workers will run.
+small_fitter <- function(normalizer) {
+  tissue <- small_tissue()
+  input <- as_input(tissue$y, tissue$coords)
+  kernels <- kernel_table("SE", 1:2, input, NULL)
+  # the worker finds nothing of this test
+  environment(normalizer) <- globalenv()
+  list(
+    input = input,
+    fitter = prepare_fitter(input, kernels, calibrated = TRUE, threads = 1L, call = NULL),
+    normalizer = normalizer
+  )
+}
+
+fit_all <- function(small, workers = NULL) {
+  fit_genes(
+    small$fitter,
+    small$input,
+    small$normalizer,
+    threads = 1L,
+    progress = FALSE,
+    call = NULL,
+    workers = workers
+  )
+}
+
+# The temporary folder of a test, empty at its end.
+local_empty_tempdir <- function(frame = parent.frame()) {
+  folder <- withr::local_tempdir(.local_envir = frame)
+  withr::local_options(patina.tempdir = folder, .local_envir = frame)
+  folder
+}
+
+expect_empty <- function(folder) {
+  expect_identical(list.files(folder, recursive = TRUE, include.dirs = TRUE), character())
+}
+
+test_that("blocks, threads and workers change nothing", {
+  tissue <- small_tissue()
+  plain <- fit_small(tissue)
+  small_blocks()
+  expect_identical(fit_small(tissue), plain)
+  skip_if_not_installed("BiocParallel")
+  folder <- local_empty_tempdir()
+  expect_identical(fit_small(tissue, BPPARAM = BiocParallel::SerialParam()), plain)
+  expect_empty(folder)
+})
+
+test_that("forked workers give the same results", {
+  skip_if_not_installed("BiocParallel")
+  skip_on_os("windows")
+  small_blocks()
+  folder <- local_empty_tempdir()
+  tissue <- small_tissue()
+  workers <- BiocParallel::MulticoreParam(2)
+  expect_identical(fit_small(tissue, BPPARAM = workers), fit_small(tissue))
+  expect_false(BiocParallel::bpisup(workers))
+  coords <- tissue$coords
+  models <- \(...) {
+    model_search(tissue$y, coords, c("g5", "g2"), normalization = "none", threads = 1, progress = FALSE, ...)
+  }
+  expect_identical(models(BPPARAM = workers), models())
+  expect_empty(folder)
+})
+
+test_that("workers in processes of their own read the spectra; failures and deaths are told apart", {
+  skip_if_not_installed("BiocParallel")
+  small_blocks()
+  folder <- local_empty_tempdir()
+  workers <- BiocParallel::SnowParam(2)
+  BiocParallel::bpstart(workers)
+  withr::defer(suppressWarnings(try(BiocParallel::bpstop(workers), silent = TRUE)))
+
+  tissue <- small_tissue()
+  expect_identical(fit_small(tissue, BPPARAM = workers), fit_small(tissue))
+  expect_empty(folder)
+
+  broken <- small_fitter(\(block, genes) if (3 %in% genes) stop("no memory") else block)
+  expect_warning(
+    fits <- fit_all(broken, workers),
+    "2 genes in 1 block failed.*g3.*g4.*no memory",
+    class = "patina_warning_failed_genes"
+  )
+  good <- fit_all(small_fitter(\(block, genes) block))
+  expect_identical(fits$status, c("ok", "ok", "failed", "failed", "ok", "ok"))
+  for (field in names(fits)) {
+    expect_identical(fits[[field]][c(1, 2, 5, 6)], good[[field]][c(1, 2, 5, 6)])
+    if (field != "status") expect_true(all(is.na(fits[[field]][3:4])))
+  }
+  expect_error(
+    fit_all(small_fitter(\(block, genes) stop("no disk")), workers),
+    "not fit a single gene.*no disk",
+    class = "patina_error_workers"
+  )
+  expect_true(BiocParallel::bpisup(workers))
+  expect_empty(folder)
+
+  killed <- small_fitter(\(block, genes) if (3 %in% genes) tools::pskill(Sys.getpid(), 9) else block)
+  expect_error(fit_all(killed, workers), "worker.*ended", class = "patina_error_workers")
+  expect_empty(folder)
+})
+
+test_that("a worker that is killed ends the call", {
+  skip_if_not_installed("BiocParallel")
+  skip_on_os("windows")
+  small_blocks()
+  folder <- local_empty_tempdir()
+  workers <- BiocParallel::MulticoreParam(2)
+  killed <- small_fitter(\(block, genes) if (3 %in% genes) tools::pskill(Sys.getpid(), 9) else block)
+  expect_error(fit_all(killed, workers), "worker.*ended", class = "patina_error_workers")
+  expect_false(BiocParallel::bpisup(workers))
+  expect_empty(folder)
+  whole <- small_fitter(\(block, genes) block)
+  expect_identical(fit_all(whole, workers), fit_all(whole))
+})
+
+test_that("a folder that cannot be written to is an error", {
+  skip_if_not_installed("BiocParallel")
+  withr::local_options(patina.tempdir = file.path(withr::local_tempdir(), "missing"))
+  expect_error(
+    fit_small(small_tissue(), BPPARAM = BiocParallel::SerialParam()),
+    "missing.*patina.tempdir",
+    class = "patina_error_tempdir"
+  )
+})
+
+test_that("an interrupt leaves no files", {
+  skip_if_not_installed("BiocParallel")
+  folder <- local_empty_tempdir()
+  stopped <- small_fitter(\(block, genes) rlang::interrupt())
+  result <- tryCatch(fit_all(stopped, BiocParallel::SerialParam()), interrupt = \(cnd) "interrupted")
+  expect_identical(result, "interrupted")
+  expect_empty(folder)
+})
+
+test_that("BPPARAM must be BiocParallel's", {
+  skip_if_not_installed("BiocParallel")
+  expect_error(fit_small(small_tissue(), BPPARAM = 2), "numeric", class = "patina_error_argument")
+})
+
+test_that("what is sent to workers is small", {
+  small <- small_tissue(n = 100, genes = 200)
+  input <- as_input(exp(small$y) |> round(), small$coords)
+  normalizers <- list(
+    new_normalizer(input, "anscombe"),
+    new_normalizer(input, "pearson"),
+    new_normalizer(input, "none", ~ seq(100))
+  )
+  for (normalizer in normalizers) {
+    expect_lt(length(serialize(normalizer, NULL)), 2e4)
+  }
+  sent <- worker_input(input, 1:2)
+  expect_lt(length(serialize(sent, NULL)), 2e3)
+
+  skip_if_not_installed("HDF5Array")
+  file <- withr::local_tempfile(fileext = ".h5")
+  stored <- HDF5Array::writeHDF5Array(small$y, file, "y", with.dimnames = TRUE)
+  on_file <- as_input(stored, small$coords)
+  expect_s4_class(worker_input(on_file, 1:100)$values, "DelayedMatrix")
+  expect_lt(length(serialize(worker_input(on_file, 1:100), NULL)), 2e4)
+  in_memory <- as_input(DelayedArray::DelayedArray(small$y) + 1, small$coords)
+  expect_identical(worker_input(in_memory, 1:2)$storage, "dense")
+  for (input in list(on_file, in_memory)) {
+    expect_identical(input_block(worker_input(input, 3:4), 1:2), input_block(input, 3:4))
+  }
+})
