@@ -256,7 +256,7 @@ report_failures <- function(fits, blocks, names, groups, call) {
   }
   warn_patina(
     c(
-      "{length(genes)} gene{?s} in {sum(failed)} block{?s} failed on {?its/their} worker:
+      "{length(genes)} gene{?s} in {sum(failed)} block{?s} failed on {?its/their} worker{?s}:
         {.val {first_few(genes)}}.",
       x = "{messages}",
       i = "{cli::qty(length(genes))}{?It has/They have} the status {.val failed} and no values; all others
