@@ -648,6 +648,8 @@ theme_patina <- function() {
     ggplot2::theme(
       panel.grid = ggplot2::element_blank(),
       strip.background = ggplot2::element_blank(),
+      # titles of narrow panels may be wider than the panel
+      strip.clip = "off",
       strip.text = ggplot2::element_text(size = 10),
       strip.text.y = ggplot2::element_text(angle = 0)
     )
