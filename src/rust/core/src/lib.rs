@@ -13,6 +13,9 @@ pub mod patterns;
 pub mod qvalue;
 pub mod spatial_test;
 pub mod spectrum;
+#[cfg(test)]
+mod testing;
+mod tree;
 
 pub use error::{Error, Result};
 pub use kernel::Kernel;

@@ -1,6 +1,7 @@
 //! Where expression was measured: points in one to three dimensions, in one or several samples.
 
 use crate::error::{Error, Result};
+use crate::tree::Tree;
 use faer::{Mat, MatRef};
 use std::ops::Range;
 
@@ -96,17 +97,21 @@ impl Locations {
     pub fn distance_range(&self) -> (f64, f64) {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
         for rows in &self.samples {
-            for i in rows.clone() {
-                for j in rows.start..i {
-                    let d2 = self.squared_distance(i, j);
-                    most = most.max(d2);
-                    if d2 > 0.0 {
-                        least = least.min(d2);
-                    }
-                }
-            }
+            let tree = Tree::new(self, rows.clone());
+            least = tree.nearest().into_iter().fold(least, f64::min);
+            most = most.max(tree.diameter());
         }
         (least.sqrt(), most.sqrt())
+    }
+
+    /// The median distance of a location to its nearest neighbour that is not at the same point.
+    pub fn spacing(&self) -> f64 {
+        let mut nearest = Vec::with_capacity(self.len());
+        for rows in &self.samples {
+            nearest.extend(Tree::new(self, rows.clone()).nearest().into_iter().filter(|d| d.is_finite()));
+        }
+        let middle = nearest.len() / 2;
+        nearest.select_nth_unstable_by(middle, f64::total_cmp).1.sqrt()
     }
 
     /// `count` log-spaced lengthscales from half the smallest non-zero distance to twice the largest,

@@ -1,0 +1,54 @@
+//! Locations and expression for tests.
+
+use crate::locations::Locations;
+use faer::Mat;
+
+/// A reproducible sequence of uniform numbers in [0, 1).
+pub fn uniform(seed: u64) -> impl FnMut() -> f64 {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x5851_F42D_4C95_7F2D);
+    move || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = state;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (x ^ (x >> 31)) as f64 / 2f64.powi(64)
+    }
+}
+
+/// Approximately normal numbers.
+pub fn normal(seed: u64) -> impl FnMut() -> f64 {
+    let mut uniform = uniform(seed);
+    move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
+}
+
+/// Uniform points with density 1, in a square or cube, one in eight of them on top of another.
+pub fn irregular(n: usize, dim: usize, seed: u64) -> Locations {
+    let mut uniform = uniform(seed);
+    let side = (n as f64).powf(1.0 / dim as f64);
+    let mut x = Mat::from_fn(n, dim, |_, _| side * uniform());
+    for i in (8..n).step_by(8) {
+        for k in 0..dim {
+            x[(i, k)] = x[(i / 2, k)];
+        }
+    }
+    Locations::new(x.as_ref()).unwrap()
+}
+
+/// A square lattice of spacing 1 with a round hole.
+pub fn grid_with_gaps(side: usize) -> Locations {
+    let middle = side as f64 / 2.0;
+    let points: Vec<[f64; 2]> = (0..side * side)
+        .map(|i| [(i % side) as f64, (i / side) as f64])
+        .filter(|p| (p[0] - middle).powi(2) + (p[1] - middle).powi(2) > middle)
+        .collect();
+    let x = Mat::from_fn(points.len(), 2, |i, k| points[i][k]);
+    Locations::new(x.as_ref()).unwrap()
+}
+
+/// Two samples of irregular points, in two dimensions.
+pub fn two_samples(n: usize) -> Locations {
+    let (a, b) = (irregular(n, 2, 1), irregular(n / 2, 2, 2));
+    let x =
+        Mat::from_fn(n + n / 2, 2, |i, k| if i < n { a.coords()[(i, k)] } else { b.coords()[(i - n, k)] });
+    Locations::with_samples(x.as_ref(), &[n, n / 2]).unwrap()
+}
