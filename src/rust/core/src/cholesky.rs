@@ -27,6 +27,8 @@ pub(crate) struct Factor {
     /// L's rows in chunks of [`CHUNK`].
     chunks: Vec<Mat<f64>>,
     rank: usize,
+    /// Columns that memory is reserved for.
+    capacity: usize,
     /// `tr(K - L Lᵀ)`.
     residual: f64,
 }
@@ -41,6 +43,7 @@ impl Factor {
         let mut factor = Self {
             chunks: (0..n.div_ceil(CHUNK)).map(|c| Mat::zeros(CHUNK.min(n - c * CHUNK), 0)).collect(),
             rank: 0,
+            capacity: 0,
             residual: left.iter().sum(),
         };
         while factor.residual > tolerance {
@@ -130,8 +133,7 @@ impl Factor {
     fn choose(&self, kernel: &KernelAt<'_>, start: usize, candidates: &[usize]) -> (Vec<usize>, Mat<f64>) {
         let m = candidates.len();
         let rows = Mat::from_fn(m, self.rank, |i, k| self.row(candidates[i])[k]);
-        let mut schur =
-            Mat::from_fn(m, m, |i, j| kernel.value(start + candidates[i], start + candidates[j]));
+        let mut schur = Mat::from_fn(m, m, |i, j| kernel.value(start + candidates[i], start + candidates[j]));
         matmul(schur.as_mut(), Accum::Add, rows.as_ref(), rows.transpose(), -1.0, Par::Seq);
 
         let mut factor = Mat::<f64>::zeros(m, PANEL.min(m));
@@ -178,6 +180,12 @@ impl Factor {
     ) {
         let (rank, width) = (self.rank, pivots.len());
         let rows = Mat::from_fn(width, rank, |i, k| self.row(pivots[i])[k]);
+        let grow = self.capacity < rank + width;
+        if grow {
+            // A third more than needed: the columns move seldom, and little is wasted.
+            self.capacity = (rank + width) * 4 / 3;
+        }
+        let capacity = self.capacity;
         self.chunks.par_iter_mut().zip(left.par_chunks_mut(CHUNK)).enumerate().for_each(
             |(c, (chunk, left))| {
                 let from = start + c * CHUNK;
@@ -185,9 +193,8 @@ impl Factor {
                 let mut new = Mat::from_fn(len, width, |i, k| kernel.value(from + i, start + pivots[k]));
                 matmul(new.as_mut(), Accum::Add, chunk.as_ref(), rows.transpose(), -1.0, Par::Seq);
                 solve_lower_triangular_in_place(corner, new.as_mut().transpose_mut(), Par::Seq);
-                if chunk.col_capacity() < rank + width {
-                    // A third more than needed: the columns move seldom, and little is wasted.
-                    chunk.reserve(len, (rank + width) * 4 / 3);
+                if grow {
+                    chunk.reserve(len, capacity);
                 }
                 chunk.resize_with(len, rank + width, |i, k| new[(i, k - rank)]);
                 for k in 0..width {

@@ -43,6 +43,14 @@ pub enum Error {
         /// What is allowed.
         must_be: &'static str,
     },
+    /// No engine can take this kernel over so many locations.
+    #[error("{n} locations are too many for the {kernel} kernel at this lengthscale")]
+    Unsupported {
+        /// The kernel's name.
+        kernel: &'static str,
+        /// Locations given.
+        n: usize,
+    },
     /// A decomposition did not converge.
     #[error("the eigendecomposition of the {0} kernel did not converge")]
     NoConvergence(String),

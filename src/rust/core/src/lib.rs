@@ -4,8 +4,10 @@
 //! (Svensson, Teichmann, Stegle 2018, doi:10.1038/nmeth.4636). The modules follow the computation:
 //! [`locations`], [`kernel`] and [`spectrum`] turn coordinates into eigenpairs.
 
+mod cholesky;
 pub mod error;
 pub mod kernel;
+pub mod krylov;
 pub mod likelihood;
 pub mod locations;
 pub mod null;
@@ -22,4 +24,4 @@ pub use kernel::Kernel;
 pub use locations::Locations;
 pub use null::NullForms;
 pub use spatial_test::SpatialTest;
-pub use spectrum::Spectrum;
+pub use spectrum::{Approximation, Spectrum};

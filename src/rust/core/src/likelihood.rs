@@ -86,7 +86,8 @@ impl Terms {
     }
 }
 
-fn loglik(n: f64, quadratic: f64, log_det: f64) -> f64 {
+/// LL from `yᵀ P y` and `log det V`.
+pub(crate) fn loglik(n: f64, quadratic: f64, log_det: f64) -> f64 {
     -0.5 * (n * (2.0 * PI).ln() + n * (quadratic / n).ln() + log_det + n)
 }
 

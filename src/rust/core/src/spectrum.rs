@@ -3,9 +3,11 @@
 //! A spectrum keeps the r largest eigenpairs and says what it dropped; what the kept ones do not span
 //! has eigenvalue zero. It knows nothing of the likelihood.
 
+use crate::cholesky::{CHUNK, Factor};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::locations::Locations;
+use crate::tree::Tree;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch};
 use faer::linalg::matmul::matmul;
@@ -15,6 +17,53 @@ use rayon::prelude::*;
 
 /// The share of K's trace that a truncated exact spectrum may drop.
 const DROPPED_TRACE: f64 = 1e-14;
+
+/// The share of K's trace that pivoted Cholesky may leave: LLRs up to 2,200 are then right to 0.02.
+pub const CHOLESKY_TOLERANCE: f64 = 1e-11;
+
+/// Up to so many locations every kernel is decomposed densely.
+const SMALL: usize = 1000;
+
+/// Up to so many locations a dense decomposition is affordable.
+pub(crate) const DENSE_LIMIT: usize = 5000;
+
+/// Below so many spacings of the locations an SE kernel has nearly full rank.
+const FINE: f64 = 3.0;
+
+/// Bounds on the rank r of a pivoted Cholesky factor, and on n r².
+const RANK_LIMIT: usize = 5000;
+const WORK_LIMIT: f64 = 1e12;
+
+/// What a test may do about large numbers of locations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum Approximation {
+    /// The engine that suits the kernel and the number of locations.
+    #[default]
+    Auto,
+    /// Dense eigendecompositions, whatever they cost.
+    Exact,
+    /// Pivoted Cholesky, whatever the rank.
+    PivotedCholesky,
+    /// Lanczos quadrature on a sparse matrix: for short lengthscales.
+    Krylov,
+}
+
+impl Approximation {
+    /// From its name: `auto`, `exact`, `pivoted_cholesky` or `krylov`.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "exact" => Ok(Self::Exact),
+            "pivoted_cholesky" => Ok(Self::PivotedCholesky),
+            "krylov" => Ok(Self::Krylov),
+            _ => Err(Error::Parameter {
+                name: "approximation",
+                value: f64::NAN,
+                must_be: "auto, exact, pivoted_cholesky or krylov",
+            }),
+        }
+    }
+}
 
 /// How a spectrum was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -92,6 +141,118 @@ impl Spectrum {
         kernels.par_iter().with_max_len(1).map(|&kernel| Self::dense(kernel, locations)).collect()
     }
 
+    /// The spectrum of a positive semidefinite kernel by pivoted Cholesky, `K ≈ L Lᵀ`, and the eigendecomposition
+    /// of `Lᵀ L`: O(n r²) time, O(n r) memory, in the current rayon pool.
+    ///
+    /// At most the share `tolerance` of each sample's trace is left by the factor, and as much again by leaving out
+    /// the smallest eigenvalues. `None` if that takes a rank above `limit`, or for the cosine kernel, which has
+    /// negative eigenvalues.
+    pub fn pivoted_cholesky(
+        kernel: Kernel,
+        locations: &Locations,
+        tolerance: f64,
+        limit: usize,
+    ) -> Result<Option<Self>> {
+        if matches!(kernel, Kernel::Cosine { .. }) {
+            return Ok(None);
+        }
+        let mut spectrum = Self {
+            kernel,
+            engine: Engine::PivotedCholesky,
+            n: locations.len(),
+            values: Vec::new(),
+            blocks: Vec::new(),
+            dropped: 0.0,
+        };
+        let entries = kernel.at(locations);
+        for rows in locations.samples() {
+            let trace: f64 = rows.clone().map(|i| entries.value(i, i)).sum();
+            let tree = Tree::new(locations, rows.clone());
+            let left = limit.saturating_sub(spectrum.rank());
+            let Some(factor) = Factor::new(&entries, &tree, tolerance * trace, left) else {
+                return Ok(None);
+            };
+            spectrum.push_factor(rows.start, rows.len(), factor, tolerance * trace)?;
+        }
+        Ok(Some(spectrum))
+    }
+
+    /// Appends a sample's eigenpairs from its factor, without the smallest that sum up to `negligible`.
+    fn push_factor(&mut self, start: usize, n: usize, factor: Factor, negligible: f64) -> Result<()> {
+        let rank = factor.rank();
+        let no_convergence = || Error::NoConvergence(self.kernel.name().to_string());
+        let (values, vectors) = eigen(factor.gram().as_ref()).ok_or_else(no_convergence)?;
+        self.dropped += factor.residual();
+        let mut dropped = 0.0;
+        let mut first = 0;
+        while first < rank && dropped + values[first].max(0.0) <= negligible {
+            dropped += values[first].max(0.0);
+            first += 1;
+        }
+        self.dropped += dropped;
+        // U = L V S^(-1/2), largest eigenvalue first.
+        let kept = rank - first;
+        let turn = Mat::from_fn(rank, kept, |i, j| vectors[(i, rank - 1 - j)] / values[rank - 1 - j].sqrt());
+        drop(vectors);
+        let mut out = Mat::zeros(n, kept);
+        out.as_mut().par_row_chunks_mut(CHUNK).zip(factor.into_chunks()).for_each(|(out, chunk)| {
+            matmul(out, Accum::Replace, chunk.as_ref(), turn.as_ref(), 1.0, Par::Seq);
+        });
+        self.values.extend(values[first..].iter().rev());
+        self.blocks.push(Block { start, vectors: out });
+        Ok(())
+    }
+
+    /// Spectra of several kernels, side by side in the current rayon pool, each by the engine that
+    /// `approximation` and the sizes ask for; `None` where only Lanczos quadrature will do.
+    pub fn choose_all(
+        kernels: &[Kernel],
+        locations: &Locations,
+        approximation: Approximation,
+    ) -> Result<Vec<Option<Self>>> {
+        let spacing = if locations.len() > SMALL { locations.spacing() } else { f64::NAN };
+        kernels
+            .par_iter()
+            .with_max_len(1)
+            .map(|&kernel| Self::choose(kernel, locations, approximation, spacing))
+            .collect()
+    }
+
+    fn choose(
+        kernel: Kernel,
+        locations: &Locations,
+        approximation: Approximation,
+        spacing: f64,
+    ) -> Result<Option<Self>> {
+        let n = locations.len();
+        match approximation {
+            Approximation::Exact => return Self::dense(kernel, locations).map(Some),
+            Approximation::PivotedCholesky => {
+                let spectrum = Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, n)?;
+                return spectrum.map_or_else(|| Self::dense(kernel, locations), Ok).map(Some);
+            }
+            Approximation::Krylov if matches!(kernel, Kernel::SquaredExponential { .. }) => return Ok(None),
+            Approximation::Auto | Approximation::Krylov => {}
+        }
+        if n <= SMALL {
+            return Self::dense(kernel, locations).map(Some);
+        }
+        let affordable = RANK_LIMIT.min((WORK_LIMIT / n as f64).sqrt() as usize);
+        let limit = if n <= DENSE_LIMIT { n / 2 } else { affordable };
+        let smooth = match kernel {
+            Kernel::SquaredExponential { lengthscale } if n <= DENSE_LIMIT => lengthscale >= FINE * spacing,
+            Kernel::SquaredExponential { lengthscale } => predicted_rank(lengthscale, locations) <= limit,
+            Kernel::Linear => true,
+            Kernel::Cosine { .. } => false,
+        };
+        if smooth
+            && let Some(spectrum) = Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, limit)?
+        {
+            return Ok(Some(spectrum));
+        }
+        if n <= DENSE_LIMIT { Self::dense(kernel, locations).map(Some) } else { Ok(None) }
+    }
+
     /// Appends a sample's eigenpairs, values in increasing order; clips the negative, drops the negligible.
     fn push_block(&mut self, start: usize, values: &[f64], vectors: MatRef<'_, f64>) {
         let trace: f64 = values.iter().filter(|&&s| s > 0.0).sum();
@@ -162,6 +323,27 @@ impl Spectrum {
     }
 }
 
+/// About the rank of an SE kernel to a relative accuracy of [`CHOLESKY_TOLERANCE`].
+///
+/// The eigenvalues of a region of volume v are those of v / (2 pi)^d plane waves per volume of wave vectors, and fall
+/// below the tolerance at |k| l = sqrt(2 log(1 / tolerance)). The region is the locations' own, in boxes of side 2 l.
+fn predicted_rank(lengthscale: f64, locations: &Locations) -> usize {
+    let side = 2.0 * lengthscale;
+    let coords = locations.coords();
+    let mut boxes = std::collections::HashSet::new();
+    for (sample, rows) in locations.samples().iter().enumerate() {
+        for i in rows.clone() {
+            let place: [i64; 3] = std::array::from_fn(|k| {
+                if k < coords.ncols() { (coords[(i, k)] / side).floor() as i64 } else { 0 }
+            });
+            boxes.insert((sample, place));
+        }
+    }
+    let reach = (-2.0 * CHOLESKY_TOLERANCE.ln()).sqrt() / std::f64::consts::PI;
+    let ball = [2.0, std::f64::consts::PI, 4.0 / 3.0 * std::f64::consts::PI][locations.dim() - 1];
+    (boxes.len() as f64 * ball * reach.powi(locations.dim() as i32)) as usize
+}
+
 /// Eigenvalues in increasing order, and eigenvectors; one thread. `None` where it does not converge.
 pub(crate) fn eigen(k: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
     let n = k.nrows();
@@ -183,4 +365,100 @@ pub(crate) fn eigen(k: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
     )
     .ok()?;
     Some((values.column_vector().iter().copied().collect(), vectors))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{grid_with_gaps, irregular, two_samples};
+
+    /// The largest error of K, and of the eigenvectors' orthogonality.
+    fn errors(spectrum: &Spectrum, locations: &Locations) -> (f64, f64) {
+        let entries = spectrum.kernel().at(locations);
+        let (mut worst, mut orthogonality, mut from) = (0.0_f64, 0.0_f64, 0);
+        for (block, rows) in spectrum.blocks().iter().zip(locations.samples()) {
+            let u = block.vectors();
+            let values = &spectrum.values()[from..from + u.ncols()];
+            from += u.ncols();
+            let scaled = Mat::from_fn(u.nrows(), u.ncols(), |i, k| u[(i, k)] * values[k]);
+            let error = &scaled * u.transpose() - entries.block(rows.clone());
+            worst = worst.max(error.norm_max());
+            let gram = u.transpose() * u - Mat::<f64>::identity(u.ncols(), u.ncols());
+            orthogonality = orthogonality.max(gram.norm_max());
+        }
+        (worst, orthogonality)
+    }
+
+    #[test]
+    fn pivoted_cholesky_reproduces_the_kernel() {
+        let cases = [
+            irregular(40, 1, 1),
+            irregular(300, 1, 2),
+            irregular(500, 2, 3),
+            irregular(1500, 2, 4),
+            irregular(400, 3, 5),
+            grid_with_gaps(25),
+            two_samples(300),
+        ];
+        for locations in &cases {
+            for lengthscale in [2.0, 4.0, 9.0, 40.0] {
+                let kernel = Kernel::SquaredExponential { lengthscale };
+                let n = locations.len();
+                let spectrum =
+                    Spectrum::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, n).unwrap().unwrap();
+                let (error, orthogonality) = errors(&spectrum, locations);
+                assert!(spectrum.dropped_trace() <= 2e-11 * n as f64);
+                assert!(error <= spectrum.dropped_trace() + 1e-12 * n as f64, "{n} {lengthscale}: {error:e}");
+                assert!(orthogonality < 0.02, "{n} {lengthscale}: {orthogonality:e}");
+                let dense = Spectrum::dense(kernel, locations).unwrap();
+                let mut values = dense.values().to_vec();
+                values.sort_by(|a, b| b.total_cmp(a));
+                let mut own = spectrum.values().to_vec();
+                own.sort_by(|a, b| b.total_cmp(a));
+                for (a, b) in own.iter().zip(&values) {
+                    assert!((a - b).abs() < 1e-9, "{n} {lengthscale}: {a:e} {b:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rank_above_the_limit_is_refused_and_linear_kernels_have_the_rank_of_space() {
+        let locations = irregular(600, 2, 7);
+        let fine = Kernel::SquaredExponential { lengthscale: 1.0 };
+        assert!(Spectrum::pivoted_cholesky(fine, &locations, 1e-11, 100).unwrap().is_none());
+        let linear = Spectrum::pivoted_cholesky(Kernel::Linear, &locations, 1e-11, 100).unwrap().unwrap();
+        assert_eq!(linear.rank(), 2);
+        assert!(errors(&linear, &locations).0 < 1e-12);
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let locations = irregular(2500, 2, 8);
+        let kernel = Kernel::SquaredExponential { lengthscale: 6.0 };
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| Spectrum::pivoted_cholesky(kernel, &locations, 1e-11, 2500)).unwrap().unwrap()
+        };
+        let (one, three) = (run(1), run(3));
+        assert_eq!(one.values(), three.values());
+        assert_eq!(one.blocks()[0].vectors(), three.blocks()[0].vectors());
+        let predicted = predicted_rank(6.0, &locations) as f64;
+        assert!((0.5..2.0).contains(&(predicted / one.rank() as f64)), "{predicted} {}", one.rank());
+    }
+
+    #[test]
+    fn the_choice_follows_size_and_lengthscale() {
+        let kernels = [0.5, 8.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
+        let engines = |n, approximation| -> Vec<Option<Engine>> {
+            let spectra = Spectrum::choose_all(&kernels, &irregular(n, 2, 9), approximation).unwrap();
+            spectra.iter().map(|s| s.as_ref().map(Spectrum::engine)).collect()
+        };
+        let (dense, cholesky) = (Some(Engine::Dense), Some(Engine::PivotedCholesky));
+        assert_eq!(engines(900, Approximation::Auto), [dense, dense]);
+        assert_eq!(engines(1100, Approximation::Auto), [dense, cholesky]);
+        assert_eq!(engines(1100, Approximation::Exact), [dense, dense]);
+        assert_eq!(engines(1100, Approximation::Krylov), [None, None]);
+        assert_eq!(engines(5100, Approximation::Auto), [None, cholesky]);
+    }
 }

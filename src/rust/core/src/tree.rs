@@ -85,13 +85,13 @@ impl Tree {
     /// The largest squared distance of two points.
     pub fn diameter(&self) -> f64 {
         // A good start: from any point to the farthest one, and on to the farthest from there.
-        let farthest = |from: &Point| {
+        let farthest = |from: Point| {
             self.points
                 .iter()
-                .map(|p| (squared(from, p), p))
+                .map(|p| (squared(&from, p), *p))
                 .fold((0.0, from), |best, next| if next.0 > best.0 { next } else { best })
         };
-        let mut best = farthest(farthest(&self.points[0]).1).0;
+        let mut best = farthest(farthest(self.points[0]).1).0;
         let mut stack = vec![(0, 0)];
         while let Some((a, b)) = stack.pop() {
             let (x, y) = (&self.nodes[a], &self.nodes[b]);
