@@ -17,9 +17,9 @@ rust_default_grid <- function(coords, sizes, count) .Call(wrap__rust_default_gri
 #' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
 #' p-value if asked for.
 #' @noRd
-rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, threads) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, threads)
+rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, approximation, threads) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, approximation, threads)
 
-#' What is known of the kernels: rank and engine of their spectra.
+#' What is known of the kernels: engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
 #' @noRd
 rust_describe_test <- function(test) .Call(wrap__rust_describe_test, test)
 

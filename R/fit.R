@@ -74,7 +74,14 @@ sample_order <- function(input) {
 #' @returns A list: `test` (external pointer), `spots` (see `sample_order()`), `groups` and
 #'   `description`, a tibble of the kernels with engine and rank.
 #' @noRd
-prepare_fitter <- function(input, kernels, calibrated, threads, call) {
+prepare_fitter <- function(
+  input,
+  kernels,
+  calibrated,
+  threads,
+  call,
+  approximation = "auto"
+) {
   spots <- sample_order(input)
   test <- call_rust(
     rust_prepare_test,
@@ -84,6 +91,7 @@ prepare_fitter <- function(input, kernels, calibrated, threads, call) {
     kernels$lengthscale,
     kernels$group,
     calibrated,
+    approximation,
     threads,
     call = call
   )

@@ -5,7 +5,7 @@ use extendr_api::Result;
 use extendr_api::prelude::*;
 use faer::MatRef;
 use patina_core::patterns::{Fitted, Settings, find_patterns, predict};
-use patina_core::{Kernel, Spectrum};
+use patina_core::{Approximation, Kernel, Spectrum};
 
 /// The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
 /// @noRd
@@ -36,7 +36,7 @@ fn rust_find_patterns(
     };
     let y = matrix(&y);
     let fit = in_pool(threads, || {
-        let spectra = Spectrum::dense_all(&kernels, &locations)?;
+        let spectra = Spectrum::all(&kernels, &locations, Approximation::Auto)?;
         find_patterns(&spectra, y, &settings)
     })?
     .map_err(message)?;
@@ -81,9 +81,10 @@ fn rust_predict_patterns(
     let sample: Vec<usize> = sample.iter().map(|&s| s.max(1) as usize - 1).collect();
     let (new, coefficients) = (matrix(&new), matrix(&coefficients));
     let prediction = in_pool(threads, || {
-        let spectrum = Spectrum::dense(Kernel::SquaredExponential { lengthscale }, &locations)?;
+        let kernel = Kernel::SquaredExponential { lengthscale };
+        let spectra = Spectrum::all(&[kernel], &locations, Approximation::Auto)?;
         let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
-        predict(&spectrum, &locations, fitted, new, &sample)
+        predict(&spectra[0], &locations, fitted, new, &sample)
     })?
     .map_err(message)?;
     Ok(list!(value = to_r(prediction.means.as_ref()), se = to_r(prediction.std_errors.as_ref())))

@@ -3,8 +3,8 @@
 use crate::convert::{NA_REAL, in_pool, kernels, locations, matrix, message};
 use extendr_api::Result;
 use extendr_api::prelude::*;
-use patina_core::SpatialTest;
 use patina_core::spatial_test::{GeneFit, KernelFit, Status};
+use patina_core::{Approximation, SpatialTest};
 
 /// SpatialDE's default lengthscales.
 /// @noRd
@@ -17,6 +17,7 @@ fn rust_default_grid(coords: RMatrix<f64>, sizes: &[i32], count: i32) -> Result<
 /// p-value if asked for.
 /// @noRd
 #[extendr]
+#[allow(clippy::too_many_arguments)]
 fn rust_prepare_test(
     coords: RMatrix<f64>,
     sizes: &[i32],
@@ -24,27 +25,29 @@ fn rust_prepare_test(
     lengthscales: &[f64],
     groups: &[i32],
     calibrated: bool,
+    approximation: &str,
     threads: i32,
 ) -> Result<ExternalPtr<SpatialTest>> {
     let locations = locations(&coords, sizes)?;
     let kernels = kernels(&models, lengthscales)?;
+    let approximation = Approximation::from_name(approximation).map_err(message)?;
     let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
     let test = in_pool(threads, || {
-        let test = SpatialTest::with_groups(&kernels, &groups, locations)?;
+        let test = SpatialTest::with_groups(&kernels, &groups, locations, approximation)?;
         if calibrated { test.calibrate() } else { Ok(test) }
     })?;
     Ok(ExternalPtr::new(test.map_err(message)?))
 }
 
-/// What is known of the kernels: rank and engine of their spectra.
+/// What is known of the kernels: engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
 /// @noRd
 #[extendr]
 fn rust_describe_test(test: ExternalPtr<SpatialTest>) -> List {
-    let spectra = test.spectra();
+    let models = test.models();
     list!(
-        rank = spectra.iter().map(|s| s.rank() as i32).collect::<Vec<_>>(),
-        engine = spectra.iter().map(|s| s.engine().name()).collect::<Vec<_>>(),
-        dropped_trace = spectra.iter().map(|s| s.dropped_trace()).collect::<Vec<_>>()
+        engine = models.iter().map(|m| m.engine()).collect::<Vec<_>>(),
+        rank = models.iter().map(|m| m.rank() as i32).collect::<Vec<_>>(),
+        error_bound = models.iter().map(|m| m.error_bound()).collect::<Vec<_>>()
     )
 }
 

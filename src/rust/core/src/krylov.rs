@@ -42,6 +42,9 @@ const LOG_DET_GAP: f64 = 0.02;
 const GENE_GAP: f64 = 0.01;
 const GENE_RELATIVE_GAP: f64 = 5e-5;
 
+/// What the quadratures may put into a log likelihood ratio, beside a share of 5e-5 of it.
+pub(crate) const TOLERANCE: f64 = LOG_DET_GAP + GENE_GAP;
+
 /// The log determinant should be known from this log delta on.
 const WANTED_LOG_DELTA: f64 = -1.0;
 
@@ -94,6 +97,18 @@ struct Tridiagonal {
     off: Vec<f64>,
 }
 
+/// Sums over the entries of K in one sample, by place.
+pub(crate) struct EntrySums {
+    /// K1.
+    pub rows: Vec<f64>,
+    /// Σ kᵢⱼ² over j ≠ i.
+    pub squares: Vec<f64>,
+    /// Σ kᵢⱼ³ over i ≠ j.
+    pub cubes: f64,
+    /// tr (K - I)³.
+    pub triangles: f64,
+}
+
 /// One gene's quadrature of `yᵀ f(HKH) y`.
 #[derive(Debug, Clone)]
 pub struct GeneQuadrature {
@@ -101,6 +116,8 @@ pub struct GeneQuadrature {
     nodes: Quadrature,
     /// Whether the likelihood's maximum is known to the tolerance.
     pub converged: bool,
+    /// If not, what the likelihood may still reach.
+    pub ceiling: f64,
     /// `yᵀ K y`.
     pub score: f64,
 }
@@ -174,6 +191,43 @@ impl Krylov {
         most * CUTOFF
     }
 
+    /// The row of each of a sample's places.
+    pub(crate) fn places(&self, sample: usize) -> &[usize] {
+        &self.parts[sample].rows
+    }
+
+    /// About K's eigenvalues in one sample, with multiplicities.
+    pub(crate) fn eigenvalues(&self, sample: usize) -> &[(f64, f64)] {
+        &self.parts[sample].spectrum
+    }
+
+    /// Sums over K's entries in one sample.
+    pub(crate) fn sums(&self, sample: usize) -> EntrySums {
+        let part = &self.parts[sample];
+        let power = |i: usize, p: i32| -> f64 {
+            part.matrix.values[part.matrix.row(i)].iter().map(|&v| f64::from(v).powi(p)).sum()
+        };
+        let n = part.rows.len();
+        EntrySums {
+            rows: part.row_sums.clone(),
+            squares: (0..n).map(|i| power(i, 2)).collect(),
+            cubes: (0..n).map(|i| power(i, 3)).sum(),
+            triangles: part.spectrum.iter().map(|(node, weight)| weight * (node - 1.0).powi(3)).sum(),
+        }
+    }
+
+    /// K x in one sample, by place.
+    pub(crate) fn product(&self, sample: usize, x: &[f64]) -> Vec<f64> {
+        let matrix = &self.parts[sample].matrix;
+        (0..x.len())
+            .map(|i| {
+                let row = matrix.row(i);
+                let entries = matrix.columns[row.clone()].iter().zip(&matrix.values[row]);
+                x[i] + entries.map(|(&j, &v)| f64::from(v) * x[j as usize]).sum::<f64>()
+            })
+            .collect()
+    }
+
     /// Runs Lanczos for genes, the columns of `y` (n × genes) centred within samples with a mean square of 1,
     /// as far as each one needs it. `None` for those left out by `wanted`.
     pub fn quadratures(&self, y: MatRef<'_, f64>, wanted: &[bool]) -> Vec<Option<GeneQuadrature>> {
@@ -222,7 +276,7 @@ impl Krylov {
         let score = lane.diagonal[0] * n;
         if lane.diagonal[0] <= 1.0 {
             let nodes = scaled(lane.first().radau(), n);
-            return Some(GeneQuadrature { nodes, converged: true, score });
+            return Some(GeneQuadrature { nodes, converged: true, ceiling: f64::NEG_INFINITY, score });
         }
         let (gauss, radau) = (scaled(lane.gauss(), n), scaled(lane.radau(), n));
         let at =
@@ -238,18 +292,20 @@ impl Krylov {
             .fold(0.0, f64::max);
         // At the reliable grid's lower end the maximum may lie beyond it.
         let inside = self.reliable == 0 || best > self.reliable;
-        let converged = gap <= tolerance && inside;
-        (converged || last || (gap <= tolerance && !inside)).then_some(GeneQuadrature {
-            nodes: radau,
-            converged,
-            score,
-        })
+        let known = gap <= tolerance;
+        let ceiling = match (known && inside, inside) {
+            (true, _) => f64::NEG_INFINITY,
+            (false, true) => value + gap,
+            (false, false) => value + gap + 4.0 * (value - at(best + 1, &radau)).max(0.0),
+        };
+        (known || last).then_some(GeneQuadrature { nodes: radau, converged: known && inside, ceiling, score })
     }
 
-    /// One gene's log likelihood at a point of [`Krylov::grid`].
-    pub fn loglik(&self, gene: &GeneQuadrature, index: usize) -> f64 {
-        let i = self.reliable + index;
-        loglik(self.n as f64, inverse(&gene.nodes, self.grid[i].exp()), self.log_det[i])
+    /// One gene's likelihood on [`Krylov::grid`], as [`Profile::scan`](crate::likelihood::Profile::scan) gives it.
+    pub fn scan(&self, gene: &GeneQuadrature) -> Vec<f64> {
+        (self.reliable..self.grid.len())
+            .map(|i| inverse(&gene.nodes, self.grid[i].exp()) * (self.log_det[i] / self.n as f64).exp())
+            .collect()
     }
 
     /// One gene's log likelihood, with its derivatives in log delta.
@@ -843,27 +899,25 @@ mod tests {
                 dense.project(y.as_ref(), z.as_mut());
                 for (g, quadrature) in found.iter().enumerate() {
                     let quadrature = quadrature.as_ref().unwrap();
-                    let best = |loglik: &dyn Fn(usize) -> f64,
-                                grid: &[f64],
-                                refined: &dyn Fn(Candidate) -> Maximum| {
+                    let best = |scanned: &[f64], refined: &dyn Fn(Candidate) -> Maximum| {
                         let mut best: Option<Maximum> = None;
-                        candidates(loglik, grid, |c| {
+                        candidates(scanned, krylov.n(), |c| {
                             let maximum = refined(c);
-                            if best.is_none_or(|b| maximum.at.value > b.at.value) {
+                            if best.is_none_or(|b| maximum.value > b.value) {
                                 best = Some(maximum);
                             }
                         });
                         best.unwrap()
                     };
                     let exact = profile.gene(z.col_as_slice(g), |p| squares(g, p));
-                    let grid = profile.grid();
-                    let truth = best(&|i| exact.evaluate(grid[i]).value, grid, &|c| exact.refine(c));
-                    let own = best(&|i| krylov.loglik(quadrature, i), krylov.grid(), &|c| {
-                        krylov.refine(quadrature, c)
-                    });
+                    let n = krylov.n() as f64;
+                    let scanned: Vec<f64> =
+                        profile.grid().iter().map(|&x| (-2.0 / n * exact.evaluate(x).value).exp()).collect();
+                    let truth = best(&scanned, &|c| exact.refine(c));
+                    let own = best(&krylov.scan(quadrature), &|c| krylov.refine(quadrature, c));
                     let null = crate::likelihood::constant_loglik(krylov.n());
-                    let llr = truth.at.value - null;
-                    let error = own.at.value - truth.at.value;
+                    let llr = truth.value - null;
+                    let error = own.value - truth.value;
                     println!(
                         "  gene {g}: LLR {llr:.3} at {:.2}, error {error:.1e}, converged {}",
                         truth.log_delta, quadrature.converged

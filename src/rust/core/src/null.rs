@@ -9,15 +9,18 @@
 
 mod invariants;
 mod moments;
+mod score;
 mod tails;
 
 use crate::error::{Error, Result};
+use crate::krylov::Krylov;
 use crate::locations::Locations;
 use crate::spectrum::Spectrum;
 use faer::Mat;
 use invariants::SampleSpectrum;
 use moments::{Cumulants, Sums};
 use rayon::prelude::*;
+use score::ScoreSample;
 use std::f64::consts::LOG10_E;
 use std::ops::Range;
 use tails::RatioTail;
@@ -29,6 +32,15 @@ pub const DELTAS: [f64; 3] = [f64::INFINITY, 10.0, 1.0];
 
 /// Numbers of A's entries that the weights of the kernels are computed from.
 const WEIGHT_ENTRIES: usize = 1 << 20;
+
+/// What a kernel's forms are made from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// A spectrum: all forms.
+    Spectrum(&'a Spectrum),
+    /// A sparse kernel: the score form only.
+    Sparse(&'a Krylov),
+}
 
 /// The forms of all kernels, ready to test genes.
 #[derive(Debug, Clone)]
@@ -110,16 +122,26 @@ impl NullForms {
 
     /// The forms at these noise ratios, each positive or infinite (the score form).
     pub fn with_deltas(spectra: &[Spectrum], locations: &Locations, deltas: &[f64]) -> Result<Self> {
+        let sources: Vec<Source<'_>> = spectra.iter().map(Source::Spectrum).collect();
+        Self::from_sources(&sources, locations, deltas)
+    }
+
+    /// The same for kernels with and without a spectrum. The latter have no forms at finite noise ratios:
+    /// those count as constant, and do not enter the p-value.
+    pub fn from_sources(sources: &[Source<'_>], locations: &Locations, deltas: &[f64]) -> Result<Self> {
         if let Some(rows) = locations.samples().iter().find(|rows| rows.len() < MIN_LOCATIONS) {
             return Err(Error::TooFewLocations { n: rows.len(), needed: MIN_LOCATIONS });
         }
         if let Some(&value) = deltas.iter().find(|delta| delta.is_nan() || **delta <= 0.0) {
             return Err(Error::Parameter { name: "delta", value, must_be: "positive" });
         }
-        let made: Vec<(KernelForms, Vec<Mat<f64>>)> = spectra
+        let made: Vec<(KernelForms, Vec<Mat<f64>>)> = sources
             .par_iter()
             .with_max_len(1)
-            .map(|spectrum| KernelForms::new(spectrum, locations.samples(), deltas))
+            .map(|source| match source {
+                Source::Spectrum(spectrum) => KernelForms::new(spectrum, locations.samples(), deltas),
+                Source::Sparse(krylov) => KernelForms::sparse(krylov, locations, deltas),
+            })
             .collect();
         let (kernels, rows): (Vec<_>, Vec<_>) = made.into_iter().unzip();
         let weights = weights(&kernels, &rows);
@@ -245,6 +267,28 @@ fn log_tail(form: &Form, z: f64, skewness: f64, gene: &GeneMoments) -> f64 {
 }
 
 impl KernelForms {
+    /// The score form of a kernel without a spectrum; its other forms count as constant.
+    fn sparse(krylov: &Krylov, locations: &Locations, deltas: &[f64]) -> (Self, Vec<Mat<f64>>) {
+        let mut score = Form::empty();
+        let (mut rows, mut eigenvalues) = (Vec::new(), Vec::new());
+        for (k, range) in locations.samples().iter().enumerate() {
+            let sample = ScoreSample::new(krylov, k);
+            score.shifts.push(sample.shift);
+            score.cumulants.push(Cumulants::new(&sample.invariants));
+            let count = (WEIGHT_ENTRIES / range.len()).max(16);
+            rows.push(sample.rows(krylov, locations, k, &invariants::spread_rows(range.len(), count)));
+            eigenvalues.extend(sample.eigenvalues);
+        }
+        // Quadrature has the sum of the eigenvalues only nearly right.
+        let total: f64 = eigenvalues.iter().map(|(_, m)| m).sum();
+        let mean = eigenvalues.iter().map(|(v, m)| v * m).sum::<f64>() / total;
+        eigenvalues.iter_mut().for_each(|(value, _)| *value -= mean);
+        score.ratio = RatioTail::new(&eigenvalues);
+        let constant = Form { constant: true, ..Form::empty() };
+        let form = |delta: &f64| if delta.is_infinite() { score.clone() } else { constant.clone() };
+        (Self { blocks: Vec::new(), forms: deltas.iter().map(form).collect() }, rows)
+    }
+
     /// A kernel's forms, and some rows of its score form in each sample for the weights.
     fn new(spectrum: &Spectrum, samples: &[Range<usize>], deltas: &[f64]) -> (Self, Vec<Mat<f64>>) {
         let mut blocks = Vec::with_capacity(samples.len());

@@ -1,14 +1,15 @@
 //! The test of many genes: the best of several kernels for each.
 //!
-//! Genes are taken in blocks of fixed width. For a block and a kernel, one matrix product projects all genes and
+//! A kernel is held as its spectrum, or, for short lengthscales over many locations, as a sparse matrix. Genes are taken in blocks of fixed width. For a block and a kernel, one matrix product projects all genes and
 //! two more give all likelihoods on the grid of log delta; then the maxima that can win are refined gene by gene.
 
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::krylov::{GeneQuadrature, Krylov};
 use crate::likelihood::{Candidate, Maximum, Profile, candidates, constant_loglik};
 use crate::locations::Locations;
-use crate::null::{LogP, NullForms};
-use crate::spectrum::Spectrum;
+use crate::null::{DELTAS, LogP, NullForms, Source};
+use crate::spectrum::{Approximation, Spectrum};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 
@@ -27,15 +28,18 @@ pub enum Status {
     Constant,
     /// It has a NaN or an infinite value.
     NonFinite,
+    /// Its likelihood's maximum is not known to the tolerance; its calibrated p-value is.
+    NotConverged,
 }
 
 impl Status {
-    /// `ok`, `constant` or `non-finite`.
+    /// `ok`, `constant`, `non-finite` or `not converged`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Constant => "constant",
             Self::NonFinite => "non-finite",
+            Self::NotConverged => "not converged",
         }
     }
 }
@@ -67,7 +71,7 @@ pub struct KernelFit {
 /// One gene's result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GeneFit {
-    /// Whether it was tested; if not, the rest is NaN or empty.
+    /// Whether it was tested; if not, the rest is NaN or empty (but for the p-value of one that did not converge).
     pub status: Status,
     /// The maximised log likelihood of the model without a spatial part.
     pub loglik_null: f64,
@@ -77,33 +81,171 @@ pub struct GeneFit {
     pub calibrated: Option<LogP>,
 }
 
+/// A kernel over given locations, ready for likelihoods.
+#[derive(Debug, Clone)]
+pub enum Model {
+    /// By its spectrum.
+    Spectral {
+        /// The spectrum.
+        spectrum: Spectrum,
+        /// What the likelihoods need of it.
+        profile: Profile,
+    },
+    /// By a sparse matrix.
+    Sparse(Krylov),
+}
+
+impl Model {
+    fn new(kernel: Kernel, spectrum: Option<Spectrum>, locations: &Locations) -> Result<Self> {
+        if let Some(spectrum) = spectrum {
+            let profile = Profile::new(&spectrum);
+            return Ok(Self::Spectral { spectrum, profile });
+        }
+        match Krylov::new(kernel, locations)? {
+            Some(krylov) => Ok(Self::Sparse(krylov)),
+            None => Err(Error::Unsupported { kernel: kernel.name(), n: locations.len() }),
+        }
+    }
+
+    /// The engine's name: `dense`, `pivoted_cholesky` or `krylov`.
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Spectral { spectrum, .. } => spectrum.engine().name(),
+            Self::Sparse(_) => "krylov",
+        }
+    }
+
+    /// Number of eigenpairs; of a sparse matrix, the number of its rows.
+    pub fn rank(&self) -> usize {
+        match self {
+            Self::Spectral { spectrum, .. } => spectrum.rank(),
+            Self::Sparse(krylov) => krylov.n(),
+        }
+    }
+
+    /// About the largest error of a log likelihood ratio at delta = 1 (it grows as 1 / delta): half the trace that was
+    /// dropped, or what Lanczos and the log determinant may be off by.
+    pub fn error_bound(&self) -> f64 {
+        match self {
+            Self::Spectral { spectrum, .. } => 0.5 * spectrum.dropped_trace(),
+            Self::Sparse(_) => crate::krylov::TOLERANCE,
+        }
+    }
+
+    fn gower(&self) -> f64 {
+        match self {
+            Self::Spectral { profile, .. } => profile.gower(),
+            Self::Sparse(krylov) => krylov.gower(),
+        }
+    }
+
+    fn source(&self) -> Source<'_> {
+        match self {
+            Self::Spectral { spectrum, .. } => Source::Spectrum(spectrum),
+            Self::Sparse(krylov) => Source::Sparse(krylov),
+        }
+    }
+}
+
+/// A block of genes as one model sees it.
+enum View<'a> {
+    /// Projections, r × genes.
+    Spectral(&'a Profile, Mat<f64>),
+    /// Quadratures of the genes that can be tested.
+    Sparse(&'a Krylov, Vec<Option<GeneQuadrature>>),
+}
+
+/// One gene of a block, centred within samples and scaled, as one model sees it.
+struct GeneView<'a> {
+    view: &'a View<'a>,
+    gene: usize,
+    y: &'a [f64],
+    squares: &'a [f64],
+}
+
+impl GeneView<'_> {
+    fn quadrature<'q>(&self, quadratures: &'q [Option<GeneQuadrature>]) -> &'q GeneQuadrature {
+        quadratures[self.gene].as_ref().expect("all genes that can be tested have a quadrature")
+    }
+
+    fn refine(&self, candidate: Candidate) -> Maximum {
+        match self.view {
+            View::Spectral(profile, z) => {
+                profile.gene(z.col_as_slice(self.gene), |p| self.squares[p]).refine(candidate)
+            }
+            View::Sparse(krylov, quadratures) => krylov.refine(self.quadrature(quadratures), candidate),
+        }
+    }
+
+    fn mean_and_scale(&self, log_delta: f64) -> (Vec<f64>, f64) {
+        match self.view {
+            View::Spectral(profile, z) => {
+                profile.gene(z.col_as_slice(self.gene), |p| self.squares[p]).mean_and_scale(log_delta)
+            }
+            View::Sparse(krylov, quadratures) => {
+                krylov.mean_and_scale(self.quadrature(quadratures), self.y, log_delta)
+            }
+        }
+    }
+
+    /// What the likelihood may still reach where its maximum is not known.
+    fn ceiling(&self) -> f64 {
+        match self.view {
+            View::Spectral(..) => f64::NEG_INFINITY,
+            View::Sparse(_, quadratures) => self.quadrature(quadratures).ceiling,
+        }
+    }
+
+    /// The quadratic forms that the calibrated p-value needs.
+    fn forms(&self, null: &NullForms, kernel: usize, out: &mut [f64]) {
+        match self.view {
+            View::Spectral(_, z) => null.quadratic_forms(kernel, z.col_as_slice(self.gene), out),
+            View::Sparse(_, quadratures) => {
+                // The score form comes first, and there is no other.
+                out.fill(0.0);
+                out[0] = self.quadrature(quadratures).score;
+            }
+        }
+    }
+}
+
 /// Kernels over some locations, ready to test genes.
 #[derive(Debug, Clone)]
 pub struct SpatialTest {
     locations: Locations,
-    spectra: Vec<Spectrum>,
-    profiles: Vec<Profile>,
+    models: Vec<Model>,
     groups: Vec<usize>,
     n_groups: usize,
     null: Option<NullForms>,
 }
 
 impl SpatialTest {
-    /// Decomposes the kernels, in the current rayon pool; each gene gets the best of them all.
+    /// Prepares the kernels, each by the engine that suits it, in the current rayon pool; each gene gets the best of
+    /// them all.
     pub fn new(kernels: &[Kernel], locations: Locations) -> Result<Self> {
         let groups = vec![0; kernels.len()];
-        Self::with_groups(kernels, &groups, locations)
+        Self::with_groups(kernels, &groups, locations, Approximation::Auto)
     }
 
     /// The same, but each gene gets the best kernel of each group; `groups` gives each kernel's, from 0 without gaps.
-    pub fn with_groups(kernels: &[Kernel], groups: &[usize], locations: Locations) -> Result<Self> {
+    pub fn with_groups(
+        kernels: &[Kernel],
+        groups: &[usize],
+        locations: Locations,
+        approximation: Approximation,
+    ) -> Result<Self> {
         if kernels.is_empty() || groups.len() != kernels.len() {
             return Err(Error::Shape { what: "groups", expected: kernels.len().max(1), got: groups.len() });
         }
-        let spectra = Spectrum::dense_all(kernels, &locations)?;
-        let profiles = spectra.par_iter().map(Profile::new).collect();
+        let spectra = Spectrum::choose_all(kernels, &locations, approximation)?;
+        let models = kernels
+            .par_iter()
+            .zip(spectra)
+            .with_max_len(1)
+            .map(|(&kernel, spectrum)| Model::new(kernel, spectrum, &locations))
+            .collect::<Result<Vec<_>>>()?;
         let n_groups = groups.iter().max().map_or(0, |g| g + 1);
-        Ok(Self { locations, spectra, profiles, groups: groups.to_vec(), n_groups, null: None })
+        Ok(Self { locations, models, groups: groups.to_vec(), n_groups, null: None })
     }
 
     /// Adds calibrated p-values, over all kernels of all groups.
@@ -111,7 +253,8 @@ impl SpatialTest {
     /// # Errors
     /// [`Error::TooFewLocations`] if a sample has too few for the permutation moments.
     pub fn calibrate(mut self) -> Result<Self> {
-        self.null = Some(NullForms::new(&self.spectra, &self.locations)?);
+        let sources: Vec<Source<'_>> = self.models.iter().map(Model::source).collect();
+        self.null = Some(NullForms::from_sources(&sources, &self.locations, &DELTAS)?);
         Ok(self)
     }
 
@@ -125,9 +268,9 @@ impl SpatialTest {
         self.n_groups
     }
 
-    /// The kernels' spectra.
-    pub fn spectra(&self) -> &[Spectrum] {
-        &self.spectra
+    /// The kernels.
+    pub fn models(&self) -> &[Model] {
+        &self.models
     }
 
     /// Tests genes, the columns of `y` (n × genes), in the current rayon pool. Results are in the order of the
@@ -153,28 +296,38 @@ impl SpatialTest {
         let samples = self.locations.samples();
         let mut scaled = Mat::<f64>::zeros(y.nrows(), BLOCK);
         let standards: Vec<Standard> = (0..genes).map(|g| self.standardise(y, g, scaled.as_mut())).collect();
+        // Genes × samples, and by gene.
         let squares = Mat::from_fn(BLOCK, samples.len(), |g, p| {
             let column = scaled.col(g);
             samples[p].clone().map(|i| column[i] * column[i]).sum::<f64>()
         });
-        let projections: Vec<Mat<f64>> = self
-            .spectra
-            .iter()
-            .map(|spectrum| {
-                let mut z = Mat::zeros(spectrum.rank(), BLOCK);
-                spectrum.project(scaled.as_ref(), z.as_mut());
-                z
-            })
-            .collect();
+        let squares_of: Vec<Vec<f64>> = squares.row_iter().map(|row| row.iter().copied().collect()).collect();
+        let testable: Vec<bool> = standards.iter().map(|s| s.status == Status::Ok).collect();
 
         let mut found: Vec<Vec<(usize, Candidate)>> = vec![Vec::new(); genes];
-        for (k, (profile, z)) in self.profiles.iter().zip(&projections).enumerate() {
-            let mut scratch = Mat::zeros(z.nrows(), BLOCK);
-            let mut scanned = Mat::zeros(profile.grid().len(), BLOCK);
-            profile.scan(z.as_ref(), squares.as_ref(), scratch.as_mut(), scanned.as_mut());
-            for (g, found) in found.iter_mut().enumerate() {
-                if standards[g].status == Status::Ok {
-                    candidates(scanned.col_as_slice(g), y.nrows(), |candidate| found.push((k, candidate)));
+        let mut views = Vec::with_capacity(self.models.len());
+        for (k, model) in self.models.iter().enumerate() {
+            match model {
+                Model::Spectral { spectrum, profile } => {
+                    let mut z = Mat::zeros(spectrum.rank(), BLOCK);
+                    spectrum.project(scaled.as_ref(), z.as_mut());
+                    let mut scratch = Mat::zeros(z.nrows(), BLOCK);
+                    let mut scanned = Mat::zeros(profile.grid().len(), BLOCK);
+                    profile.scan(z.as_ref(), squares.as_ref(), scratch.as_mut(), scanned.as_mut());
+                    for g in (0..genes).filter(|&g| testable[g]) {
+                        candidates(scanned.col_as_slice(g), y.nrows(), |candidate| found[g].push((k, candidate)));
+                    }
+                    views.push(View::Spectral(profile, z));
+                }
+                Model::Sparse(krylov) => {
+                    let quadratures = krylov.quadratures(scaled.as_ref(), &testable);
+                    for (found, quadrature) in found.iter_mut().zip(&quadratures) {
+                        if let Some(quadrature) = quadrature {
+                            let scanned = krylov.scan(quadrature);
+                            candidates(&scanned, y.nrows(), |candidate| found.push((k, candidate)));
+                        }
+                    }
+                    views.push(View::Sparse(krylov, quadratures));
                 }
             }
         }
@@ -182,38 +335,51 @@ impl SpatialTest {
         (0..genes)
             .map(|g| {
                 let standard = &standards[g];
+                let untested =
+                    |status| GeneFit { status, loglik_null: f64::NAN, best: Vec::new(), calibrated: None };
                 if standard.status != Status::Ok {
-                    return GeneFit {
-                        status: standard.status,
-                        loglik_null: f64::NAN,
-                        best: Vec::new(),
-                        calibrated: None,
-                    };
+                    return untested(standard.status);
                 }
-                let best = (0..self.n_groups)
+                let gene = |k: usize| GeneView {
+                    view: &views[k],
+                    gene: g,
+                    y: scaled.col_as_slice(g),
+                    squares: &squares_of[g],
+                };
+                let calibrated = self.null.as_ref().map(|null| self.p_value(null, gene));
+                let best: Option<Vec<KernelFit>> = (0..self.n_groups)
                     .map(|group| {
                         let found = found[g].iter().filter(|(k, _)| self.groups[*k] == group);
-                        self.best_of(found, standard, |k| projections[k].col_as_slice(g), |p| squares[(g, p)])
+                        self.best_of(group, found, standard, gene)
                     })
                     .collect();
+                let Some(best) = best else {
+                    return GeneFit { calibrated, ..untested(Status::NotConverged) };
+                };
                 let loglik_null = constant_loglik(y.nrows()) + standard.shift(y.nrows());
-                let calibrated = self
-                    .null
-                    .as_ref()
-                    .map(|null| p_value(null, scaled.col_as_slice(g), |k| projections[k].col_as_slice(g)));
                 GeneFit { status: Status::Ok, loglik_null, best, calibrated }
             })
             .collect()
     }
 
-    /// Refines the candidates that can still win, the most hopeful first.
-    fn best_of<'a, 'z>(
+    /// The calibrated p-value of one gene.
+    fn p_value<'a>(&self, null: &NullForms, gene: impl Fn(usize) -> GeneView<'a>) -> LogP {
+        let mut forms = vec![0.0; null.len()];
+        for (kernel, forms) in forms.chunks_mut(null.forms_per_kernel()).enumerate() {
+            gene(kernel).forms(null, kernel, forms);
+        }
+        null.p_value(&forms, &null.gene(gene(0).y))
+    }
+
+    /// Refines the candidates that can still win, the most hopeful first. `None` if a kernel whose maximum is not
+    /// known might win.
+    fn best_of<'a, 'v>(
         &self,
+        group: usize,
         found: impl Iterator<Item = &'a (usize, Candidate)>,
         standard: &Standard,
-        z: impl Fn(usize) -> &'z [f64],
-        squares: impl Fn(usize) -> f64 + Copy,
-    ) -> KernelFit {
+        gene: impl Fn(usize) -> GeneView<'v>,
+    ) -> Option<KernelFit> {
         let mut found: Vec<&(usize, Candidate)> = found.collect();
         found.sort_by(|a, b| b.1.hope.total_cmp(&a.1.hope).then(a.0.cmp(&b.0)));
         let mut best: Option<(usize, Maximum)> = None;
@@ -221,7 +387,7 @@ impl SpatialTest {
             if best.is_some_and(|(_, maximum)| candidate.hope < maximum.value) {
                 break;
             }
-            let maximum = self.profiles[k].gene(z(k), squares).refine(candidate);
+            let maximum = gene(k).refine(candidate);
             let better = best.is_none_or(|(kernel, known)| {
                 (maximum.value, std::cmp::Reverse(k)) > (known.value, std::cmp::Reverse(kernel))
             });
@@ -230,7 +396,10 @@ impl SpatialTest {
             }
         }
         let (kernel, maximum) = best.expect("every finite likelihood has a maximum on its grid");
-        self.describe(kernel, &maximum, standard, z(kernel), squares)
+        let known = (0..self.models.len())
+            .filter(|&k| self.groups[k] == group)
+            .all(|k| gene(k).ceiling() < maximum.value);
+        known.then(|| self.describe(kernel, &maximum, standard, &gene(kernel)))
     }
 
     fn describe(
@@ -238,13 +407,11 @@ impl SpatialTest {
         kernel: usize,
         maximum: &Maximum,
         standard: &Standard,
-        z: &[f64],
-        squares: impl Fn(usize) -> f64,
+        gene: &GeneView<'_>,
     ) -> KernelFit {
-        let profile = &self.profiles[kernel];
         let n = self.locations.len();
-        let (means, s2) = profile.gene(z, squares).mean_and_scale(maximum.log_delta);
-        let (delta, gower) = (maximum.log_delta.exp(), profile.gower());
+        let (means, s2) = gene.mean_and_scale(maximum.log_delta);
+        let (delta, gower) = (maximum.log_delta.exp(), self.models[kernel].gower());
         let fsv = gower / (gower + delta);
         let samples = self.locations.samples();
         let mean = samples
@@ -305,15 +472,6 @@ impl SpatialTest {
     }
 }
 
-/// The calibrated p-value of a centred gene, from its projections on all kernels.
-fn p_value<'z>(null: &NullForms, y: &[f64], z: impl Fn(usize) -> &'z [f64]) -> LogP {
-    let mut forms = vec![0.0; null.len()];
-    for (kernel, forms) in forms.chunks_mut(null.forms_per_kernel()).enumerate() {
-        null.quadratic_forms(kernel, z(kernel), forms);
-    }
-    null.p_value(&forms, &null.gene(y))
-}
-
 /// How a gene was centred and scaled.
 struct Standard {
     status: Status,
@@ -325,5 +483,112 @@ impl Standard {
     /// What scaling took from the log likelihood.
     fn shift(&self, n: usize) -> f64 {
         -(n as f64) * self.scale.ln()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{normal, scattered, two_samples, uniform};
+
+    const KERNELS: [f64; 4] = [0.4, 1.0, 2.5, 6.0];
+
+    fn kernels() -> Vec<Kernel> {
+        KERNELS.map(|lengthscale| Kernel::SquaredExponential { lengthscale }).to_vec()
+    }
+
+    /// Noise, counts in a few spots, and smooth patterns of growing strength.
+    fn genes(locations: &Locations, count: usize) -> Mat<f64> {
+        let (mut normal, mut uniform) = (normal(5), uniform(6));
+        let mut y = Mat::zeros(locations.len(), count);
+        for g in 0..count {
+            let strength = [0.0, 0.0, 0.3, 1.0, 2.0][g % 5];
+            for i in 0..locations.len() {
+                let x = locations.coords().row(i);
+                let wave = (0..x.ncols()).map(|k| (x[k] / (2.0 + g as f64 / 3.0)).sin()).sum::<f64>();
+                let sparse = if uniform() < 0.02 { 3.0 } else { 0.0 };
+                y[(i, g)] = if g % 5 == 1 { sparse } else { strength * wave + normal() };
+            }
+        }
+        y
+    }
+
+    fn fit(locations: &Locations, y: &Mat<f64>, approximation: Approximation) -> Vec<GeneFit> {
+        let test = SpatialTest::with_groups(&kernels(), &[0; 4], locations.clone(), approximation).unwrap();
+        test.calibrate().unwrap().fit(y.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn every_engine_agrees_with_the_exact_one() {
+        for locations in [scattered(600, 2, 21), two_samples(400)] {
+            let y = genes(&locations, 20);
+            let exact = fit(&locations, &y, Approximation::Exact);
+            let cholesky = fit(&locations, &y, Approximation::PivotedCholesky);
+            let krylov = fit(&locations, &y, Approximation::Krylov);
+            for (g, exact) in exact.iter().enumerate() {
+                let (truth, tail) = (&exact.best[0], exact.calibrated.unwrap());
+                let own = &cholesky[g];
+                assert!((own.best[0].llr - truth.llr).abs() < 1e-3);
+                assert!((own.calibrated.unwrap().log10_pval / tail.log10_pval - 1.0).abs() < 1e-4);
+                let own = &krylov[g];
+                println!(
+                    "{g}: LLR {} (delta {:.2}), log p {}; krylov {:?} log p {}",
+                    truth.llr,
+                    truth.log_delta,
+                    tail.log10_pval,
+                    own.best.first().map(|b| b.llr),
+                    own.calibrated.unwrap().log10_pval
+                );
+                if own.status == Status::Ok {
+                    assert!((own.best[0].llr - truth.llr).abs() < 0.02 + 1e-4 * truth.llr);
+                    assert!((own.best[0].fsv - truth.fsv).abs() < 0.01);
+                } else {
+                    assert_eq!(own.status, Status::NotConverged);
+                    assert!(truth.log_delta < 0.0 && own.best.is_empty());
+                }
+            }
+            let failed = krylov.iter().filter(|f| f.status != Status::Ok).count();
+            assert!(failed <= 2, "{failed} of 20 genes did not converge");
+        }
+    }
+
+    #[test]
+    fn sparse_kernels_have_the_score_forms_of_their_spectra() {
+        for locations in [scattered(400, 2, 22), two_samples(200), scattered(300, 3, 23)] {
+            let y = genes(&locations, 10);
+            let test = |approximation| {
+                let models =
+                    SpatialTest::with_groups(&kernels()[..3], &[0; 3], locations.clone(), approximation);
+                let mut test = models.unwrap();
+                let sources: Vec<Source<'_>> = test.models.iter().map(Model::source).collect();
+                test.null = Some(NullForms::from_sources(&sources, &locations, &[f64::INFINITY]).unwrap());
+                test
+            };
+            let (dense, sparse) = (test(Approximation::Exact), test(Approximation::Krylov));
+            let weights = |test: &SpatialTest| test.null.as_ref().unwrap().weights().to_vec();
+            for (a, b) in weights(&dense).iter().zip(&weights(&sparse)) {
+                assert!((a - b).abs() < 1e-6, "{a} {b}");
+            }
+            let (dense, sparse) = (dense.fit(y.as_ref()).unwrap(), sparse.fit(y.as_ref()).unwrap());
+            for (a, b) in dense.iter().zip(&sparse) {
+                let (a, b) = (a.calibrated.unwrap().log10_pval, b.calibrated.unwrap().log10_pval);
+                // Moments are exact; the far tail takes K's eigenvalues for those of H K H.
+                assert!((a - b).abs() < 0.2 * a.abs(), "{a} {b}");
+                assert!(a < -10.0 || (a - b).abs() < 0.01 * a.abs() + 1e-3, "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn krylov_results_depend_on_nothing_but_their_own_gene() {
+        let locations = scattered(300, 2, 24);
+        let y = genes(&locations, 40);
+        let all = fit(&locations, &y, Approximation::Krylov);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let again = pool.install(|| fit(&locations, &y, Approximation::Krylov));
+        let some = fit(&locations, &y.subcols(17, 9).to_owned(), Approximation::Krylov);
+        // As text: NaN is not equal to itself.
+        assert!(format!("{all:?}") == format!("{again:?}"));
+        assert!(format!("{:?}", &all[17..26]) == format!("{some:?}"));
     }
 }

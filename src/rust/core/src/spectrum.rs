@@ -218,6 +218,18 @@ impl Spectrum {
             .collect()
     }
 
+    /// The same where no kernel may do without a spectrum.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where a spectrum is not affordable.
+    pub fn all(kernels: &[Kernel], locations: &Locations, approximation: Approximation) -> Result<Vec<Self>> {
+        let spectra = Self::choose_all(kernels, locations, approximation)?;
+        let check = |(spectrum, kernel): (Option<Self>, &Kernel)| {
+            spectrum.ok_or(Error::Unsupported { kernel: kernel.name(), n: locations.len() })
+        };
+        spectra.into_iter().zip(kernels).map(check).collect()
+    }
+
     fn choose(
         kernel: Kernel,
         locations: &Locations,

@@ -21,11 +21,17 @@ pub fn normal(seed: u64) -> impl FnMut() -> f64 {
     move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
 }
 
-/// Uniform points with density 1, in a square or cube, one in eight of them on top of another.
-pub fn irregular(n: usize, dim: usize, seed: u64) -> Locations {
+/// Uniform points with density 1, in a square or cube.
+pub fn scattered(n: usize, dim: usize, seed: u64) -> Locations {
     let mut uniform = uniform(seed);
     let side = (n as f64).powf(1.0 / dim as f64);
-    let mut x = Mat::from_fn(n, dim, |_, _| side * uniform());
+    let x = Mat::from_fn(n, dim, |_, _| side * uniform());
+    Locations::new(x.as_ref()).unwrap()
+}
+
+/// The same, one in eight of them on top of another.
+pub fn irregular(n: usize, dim: usize, seed: u64) -> Locations {
+    let mut x = scattered(n, dim, seed).coords().to_owned();
     for i in (8..n).step_by(8) {
         for k in 0..dim {
             x[(i, k)] = x[(i / 2, k)];
@@ -47,7 +53,7 @@ pub fn grid_with_gaps(side: usize) -> Locations {
 
 /// Two samples of irregular points, in two dimensions.
 pub fn two_samples(n: usize) -> Locations {
-    let (a, b) = (irregular(n, 2, 1), irregular(n / 2, 2, 2));
+    let (a, b) = (scattered(n, 2, 1), scattered(n / 2, 2, 2));
     let x =
         Mat::from_fn(n + n / 2, 2, |i, k| if i < n { a.coords()[(i, k)] } else { b.coords()[(i - n, k)] });
     Locations::with_samples(x.as_ref(), &[n, n / 2]).unwrap()

@@ -307,7 +307,7 @@ fn traceless_rows(y: MatRef<'_, f64>, rows: &[usize], shift: f64) -> Mat<f64> {
 }
 
 /// Takes shift·H off rows of a matrix.
-fn make_traceless(a: &mut Mat<f64>, rows: &[usize], shift: f64) {
+pub fn make_traceless(a: &mut Mat<f64>, rows: &[usize], shift: f64) {
     let off = shift / a.ncols() as f64;
     for j in 0..a.ncols() {
         a.col_as_slice_mut(j).iter_mut().for_each(|x| *x += off);

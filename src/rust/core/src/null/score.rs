@@ -1,0 +1,92 @@
+//! The score form of a kernel without a spectrum, A = H K H, from sums over the entries of a sparse K.
+//!
+//! All invariants are those of H M H with M = K - shift·I, whose traceless part A is. With r = M1, g = 1ᵀr/n² and
+//! u = r/n - g/2, `aᵢⱼ = mᵢⱼ - uᵢ - uⱼ`, and sums of its powers expand into sums that cost as much as one product
+//! with K. Only tr K³ does not; it comes from the quadrature of K's spectrum.
+
+use super::invariants::make_traceless;
+use super::moments::Invariants;
+use crate::krylov::Krylov;
+use crate::locations::Locations;
+use faer::Mat;
+
+/// One sample's share of a score form.
+pub struct ScoreSample {
+    /// tr A / (n - 1): the mean of y'Ay over permutations is shift · y'y.
+    pub shift: f64,
+    /// Invariants of the traceless part.
+    pub invariants: Invariants,
+    /// About the eigenvalues of the traceless part, with multiplicities.
+    pub eigenvalues: Vec<(f64, f64)>,
+    /// Row sums of K over n, by row, and 1ᵀK1/n²; the score form's entries are K's with these taken off.
+    means: (Vec<f64>, f64),
+}
+
+impl ScoreSample {
+    /// The score form of a kernel in sample `sample`.
+    pub fn new(krylov: &Krylov, sample: usize) -> Self {
+        let sums = krylov.sums(sample);
+        let n = sums.rows.len();
+        let size = n as f64;
+        let total = |x: &[f64]| x.iter().sum::<f64>();
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+
+        let means: Vec<f64> = sums.rows.iter().map(|r| r / size).collect();
+        let mean = total(&means) / size;
+        let shift = (size - size * mean) / (size - 1.0);
+        let own = 1.0 - shift;
+        let r: Vec<f64> = sums.rows.iter().map(|r| r - shift).collect();
+        let g = total(&r) / (size * size);
+        let u: Vec<f64> = r.iter().map(|r| r / size - 0.5 * g).collect();
+        let product = |x: &[f64]| -> Vec<f64> {
+            krylov.product(sample, x).iter().zip(x).map(|(k, x)| k - shift * x).collect()
+        };
+        let (w, mu) = (product(&r), product(&u));
+        let q: Vec<f64> = sums.squares.iter().map(|q| q + own * own).collect();
+
+        let t2 = total(&q) - 2.0 * dot(&r, &r) / size + size * size * g * g;
+        let cube = sums.triangles + 3.0 * own * total(&sums.squares) + size * own.powi(3);
+        let t3 = cube - 3.0 * dot(&r, &w) / size + 3.0 * g * dot(&r, &r) - size.powi(3) * g.powi(3);
+        let power = |p: i32| u.iter().map(|u| u.powi(p)).sum::<f64>();
+        let squares: Vec<f64> = u.iter().map(|u| u * u).collect();
+        // Σ (mᵢⱼ - uᵢ - uⱼ)³.
+        let cubes = sums.cubes + size * own.powi(3) - 6.0 * dot(&u, &q)
+            + 6.0 * dot(&squares, &r)
+            + 6.0 * dot(&u, &mu)
+            - 2.0 * size * power(3)
+            - 6.0 * power(2) * power(1);
+        let diagonal: Vec<f64> = u.iter().map(|u| own - 2.0 * u).collect();
+        let (mut s2, mut s3, mut along) = (0.0, 0.0, 0.0);
+        let (first, second) = (power(1), power(2));
+        for i in 0..n {
+            // (A²)ᵢᵢ.
+            let square =
+                q[i] - 2.0 * (u[i] * r[i] + mu[i]) + size * u[i] * u[i] + 2.0 * u[i] * first + second;
+            s2 += diagonal[i] * diagonal[i];
+            s3 += diagonal[i].powi(3);
+            along += diagonal[i] * square;
+        }
+        let centre = total(&diagonal) / size;
+        let centred: Vec<f64> = diagonal.iter().map(|d| d - centre).collect();
+        let b = dot(&centred, &product(&centred));
+        let invariants = Invariants { n: size, t2, t3, s2, s3, u: cubes, r: along, b };
+        let eigenvalues = krylov.eigenvalues(sample).iter().map(|(s, m)| (s - shift, *m)).collect();
+        let mut by_row = vec![0.0; n];
+        let first = krylov.places(sample).iter().min().copied().unwrap_or(0);
+        krylov.places(sample).iter().zip(&means).for_each(|(&row, mean)| by_row[row - first] = *mean);
+        Self { shift, invariants, eigenvalues, means: (by_row, mean) }
+    }
+
+    /// Some rows of the score form, with zero trace: rows × n.
+    pub fn rows(&self, krylov: &Krylov, locations: &Locations, sample: usize, rows: &[usize]) -> Mat<f64> {
+        let kernel = krylov.kernel();
+        let kernel = kernel.at(locations);
+        let start = locations.samples()[sample].start;
+        let (means, mean) = &self.means;
+        let mut block = Mat::from_fn(rows.len(), means.len(), |i, j| {
+            kernel.value(start + rows[i], start + j) - means[rows[i]] - means[j] + mean
+        });
+        make_traceless(&mut block, rows, self.shift);
+        block
+    }
+}
