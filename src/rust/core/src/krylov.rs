@@ -911,11 +911,14 @@ mod tests {
                     };
                     let exact = profile.gene(z.col_as_slice(g), |p| squares(g, p));
                     let n = krylov.n() as f64;
-                    let scanned: Vec<f64> =
-                        profile.grid().iter().map(|&x| (-2.0 / n * exact.evaluate(x).value).exp()).collect();
+                    let null = crate::likelihood::constant_loglik(krylov.n());
+                    let scanned: Vec<f64> = profile
+                        .grid()
+                        .iter()
+                        .map(|&x| n * (-2.0 / n * (exact.evaluate(x).value - null)).exp())
+                        .collect();
                     let truth = best(&scanned, &|c| exact.refine(c));
                     let own = best(&krylov.scan(quadrature), &|c| krylov.refine(quadrature, c));
-                    let null = crate::likelihood::constant_loglik(krylov.n());
                     let llr = truth.value - null;
                     let error = own.value - truth.value;
                     println!(
