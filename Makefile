@@ -61,9 +61,9 @@ check: setup ## R CMD check of the built package
 	@mkdir -p .build/check
 	cd .build/check && rm -f patina_*.tar.gz && R CMD build ../.. && R CMD check --no-manual patina_*.tar.gz
 
-bench: build ## benchmarks: the Rust core, then whole calls
-	cargo bench --manifest-path $(manifest)
-	@for script in bench/*.R; do echo "== $$script"; $(with_library) Rscript $$script || exit 1; done
+bench: setup ## benchmarks of the Rust core, then of whole calls
+	cargo bench --manifest-path $(manifest) --package patina-core --benches
+	@$(if $(wildcard bench/speed.R),$(MAKE) --no-print-directory build && $(with_library) Rscript bench/speed.R)
 
 clean: ## remove what was built here (not the cache of compiled dependencies)
 	rm -rf .build demo src/Makevars src/Makevars.win src/*.o src/*.so src/*.dll src/rust/target

@@ -1,6 +1,7 @@
 # `make demo`: the test of all genes of a tissue. Prints the result's head and the number of hits,
 # writes demo/results.csv and demo/top_genes.png.
 library(patina)
+options(width = 100)
 
 tissue <- tryCatch(
   {
