@@ -102,6 +102,7 @@ prepare_fitter <- function(
     kernels$lengthscale,
     kernels$group,
     calibrated,
+    approximation,
     1L
   )
   description <- call_rust(rust_describe_test, test, call = call)

@@ -239,13 +239,20 @@ input_sparse_block <- function(input, genes) {
 #'
 #' @param input A `patina_input` or an expression.
 #' @param max_values How many values a dense block may hold (the default is 16 MB); delayed input
-#'   keeps to DelayedArray's own grid, which follows the file's chunks.
+#'   keeps to DelayedArray's own size of blocks, in whole chunks, so that each is read once.
 #' @returns A list of index vectors, in order, that cover all genes.
 #' @noRd
 gene_blocks <- function(input, max_values = 2e6) {
   n_genes <- length(input$genes)
   if (input$storage == "delayed") {
-    grid <- DelayedArray::rowAutoGrid(input$values)
+    values <- input$values
+    size <- max(1, DelayedArray::getAutoBlockLength(DelayedArray::type(values)) %/% max(ncol(values), 1L))
+    height <- DelayedArray::chunkdim(values)[1L] %||% 1L
+    # a chunk may hold far more genes than memory does
+    if (height <= 4 * size) {
+      size <- max(size %/% height, 1) * height
+    }
+    grid <- DelayedArray::rowAutoGrid(values, nrow = as.integer(min(size, n_genes)))
     ends <- cumsum(DelayedArray::dims(grid)[, 1L])
     return(Map(seq.int, c(1L, utils::head(ends, -1L) + 1L), ends))
   }

@@ -59,6 +59,12 @@ test_that("delayed input keeps to the block grid", {
   suppressMessages(DelayedArray::setAutoBlockSize(2 * 4 * n_spots))
   input <- as_input(DelayedArray::DelayedArray(counts), coords)
   expect_identical(gene_blocks(input), list(1:2, 3:4, 5:6, 7L))
+
+  skip_if_not_installed("HDF5Array")
+  file <- withr::local_tempfile(fileext = ".h5")
+  # whole chunks, even if one is a little more than a block
+  stored <- HDF5Array::writeHDF5Array(counts, file, "counts", chunkdim = c(3L, 2L))
+  expect_identical(gene_blocks(as_input(stored, coords)), list(1:3, 4:6, 7L))
 })
 
 test_that("an assay on disk stays there", {
