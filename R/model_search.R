@@ -49,7 +49,7 @@ model_search <- function(
   kernels = c("SE", "PER", "linear"),
   lengthscales = NULL,
   probabilities = c("bic", "spatialde"),
-  normalization = c("anscombe", "pearson", "none"),
+  normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
   assay = "counts",
   sample_info = NULL,

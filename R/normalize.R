@@ -23,7 +23,8 @@
 #' @references
 #' F. J. Anscombe (1948). The transformation of Poisson, binomial and negative-binomial data.
 #' *Biometrika* 35. \doi{10.1093/biomet/35.3-4.246}
-#' @seealso [spatial_test()], which does both steps when asked for `normalization = "anscombe"`.
+#' @seealso [spatial_test()], which does both steps when asked for `normalization = "anscombe"`, and says
+#'   what speaks against them where depth varies over the tissue.
 #' @export
 #' @examples
 #' tissue <- example_tissue()
@@ -86,17 +87,17 @@ regress_out <- function(expr, sample_info, formula) {
 #' have no part in it.
 #'
 #' @param input A `patina_input`.
-#' @param normalization "anscombe", "pearson" or "none"; see `spatial_test()`.
+#' @param normalization "pearson", "anscombe" or "none"; see `spatial_test()`.
 #' @param covariates A formula over `input$samples`, in which `total_counts` is the sum of a spot's
 #'   counts unless the table has such a column; `NULL` means `~ log(total_counts)`, of the sums, for
 #'   counts, and nothing for "none".
 #' @returns A function of a raw block (spots × genes, double) and the genes' indices, that gives the
-#'   normalised block. Each gene's values are the same, to the bit, in any block. Attributes `phi`
-#'   and `totals` (`NULL` for "none").
+#'   normalised block. Each gene's values are the same, to the bit, in any block. Attributes `phi`,
+#'   the overdispersion that was used, and `totals` (`NULL` for "none").
 #' @noRd
 new_normalizer <- function(
   input,
-  normalization = c("anscombe", "pearson", "none"),
+  normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
   call = rlang::caller_env()
 ) {
@@ -129,16 +130,19 @@ new_normalizer <- function(
   }
   regress <- new_regression(design, sample_id)
 
+  phi <- summary$phi
   normalizer <- if (normalization == "anscombe") {
-    anscombe_normalizer(1 / (2 * positive_phi(summary$phi, call)), regress)
+    anscombe_normalizer(1 / (2 * positive_phi(phi, call)), regress)
   } else {
+    # The fit is to var = mean + (phi + depth + phi depth) mean^2, and here depth has its own part in
+    # the expected counts. Counts that are not overdispersed get a Poisson's residuals.
+    phi <- max((phi - summary$depth) / (1 + summary$depth), 0)
     groups <- as.integer(sample_id %||% rep(1L, input$n_spots))
     # a sample's own share for each gene
     rates <- summary$sums / as.vector(rowsum(totals, groups))
-    # counts that are not overdispersed get a Poisson's residuals
-    pearson_normalizer(totals, rates, groups, max(summary$phi, 0), regress)
+    pearson_normalizer(totals, rates, groups, phi, regress)
   }
-  structure(normalizer, phi = summary$phi, totals = totals)
+  structure(normalizer, phi = phi, totals = totals)
 }
 
 # Normalizers are sent to other processes: each holds what it needs and nothing else.
@@ -220,8 +224,9 @@ gene_status <- function(block) {
 #'
 #' @param input A `patina_input` or an expression.
 #' @returns A list: `testable` (by gene), `totals` (by spot, over testable genes), `sums` (samples ×
-#'   genes) and `phi`, the overdispersion, fitted within samples. Sums of whole numbers are exact,
-#'   so that all of it is the same however the input is stored and cut into blocks.
+#'   genes), `phi`, the overdispersion, fitted within samples, and `depth`, the squared coefficient
+#'   of variation of their totals, with the same weights. Sums of whole numbers are exact, so that
+#'   all of it is the same however the input is stored and cut into blocks.
 #' @noRd
 summarize_counts <- function(input, call = rlang::caller_env()) {
   rows <- split(seq_len(input$n_spots), input$sample_id %||% rep(1L, input$n_spots))
@@ -258,11 +263,13 @@ summarize_counts <- function(input, call = rlang::caller_env()) {
   n <- lengths(rows)
   means <- sums[, testable, drop = FALSE] / n
   variances <- (squares[, testable, drop = FALSE] - n * means^2) / (n - 1)
+  variation <- vapply(rows, \(row) stats::var(totals[row]) / mean(totals[row])^2, numeric(1L))
   list(
     testable = testable,
     totals = totals,
     sums = sums,
-    phi = sum(means^2 * (variances - means)) / sum(means^4)
+    phi = sum(means^2 * (variances - means)) / sum(means^4),
+    depth = sum(variation * rowSums(means^4)) / sum(means^4)
   )
 }
 

@@ -15,7 +15,7 @@
 #'   sorted: its first `n_genes` are shown. Of genes that share a name, the first in `x` is shown.
 #' @param ... Passed on to the geom, for instance `alpha`.
 #' @param assay Which assay of a `SummarizedExperiment` to show.
-#' @param normalization `"none"` shows the values as they are in `x`; `"anscombe"` and `"pearson"`
+#' @param normalization `"none"` shows the values as they are in `x`; `"pearson"` and `"anscombe"`
 #'   show the residuals that [spatial_test()] would test.
 #' @param covariates,sample_info,sample_id As for [spatial_test()]. With more than one sample, every
 #'   sample is a row of panels, and its coordinates count from its own lowest.
@@ -45,7 +45,7 @@
 #' # The genes with the smallest p-values, as the test sees them
 #' results <- spatial_test(tissue$counts, coords, threads = 1)
 #' top <- results[order(results$log10_pval), ]
-#' plot_genes(tissue$counts, coords, genes = top, normalization = "anscombe")
+#' plot_genes(tissue$counts, coords, genes = top, normalization = "pearson")
 #' @export
 plot_genes <- function(
   x,

@@ -75,7 +75,7 @@ spatial_patterns <- function(
   restarts = 10L,
   seed = 1L,
   assay = "counts",
-  normalization = c("anscombe", "pearson", "none"),
+  normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
   sample_info = NULL,
   sample_id = NULL,

@@ -19,16 +19,24 @@
 #' degree of freedom at the log likelihood ratio. They are known to be conservative by far for most
 #' genes, and are meant for comparison.
 #'
-#' What no permutation of locations can see is a cause that is itself spatial: above all library
-#' size. `normalization` is there to take its influence out.
+#' What no permutation of locations can see is a cause that is itself spatial: above all depth, the
+#' number of counts that a spot yields. `normalization` is there to take its influence out. Cell types,
+#' batches within a slide and damaged tissue stay in, unless `covariates` name them.
 #'
 #' @section Normalization:
-#' - `"anscombe"`: SpatialDE's preparation of counts. [stabilize()], then log(total counts), or the
-#'   `covariates`, regressed out.
-#' - `"pearson"`: negative binomial Pearson residuals of counts with depth as an offset, clipped at
-#'   sqrt(n), then regressed on log(total counts), or the `covariates`. They keep their level where
-#'   depth varies smoothly over the tissue.
+#' - `"pearson"`, for counts: residuals (x - mu) / sqrt(mu + phi mu²) of a negative binomial model. The
+#'   expected count mu is the gene's share of all counts times the spot's total; phi, shared by all
+#'   genes, is the overdispersion fitted as in [stabilize()], less what differences in depth explain.
+#'   Residuals are clipped at sqrt(n), then log(total counts), or the `covariates`, regressed out.
+#' - `"anscombe"`, for counts: SpatialDE's preparation. [stabilize()], then log(total counts), or the
+#'   `covariates`, regressed out. The way to SpatialDE's own numbers.
 #' - `"none"`: `x` is already on the scale to be tested; only `covariates`, if given, are regressed out.
+#'
+#' `"pearson"` is the default because it keeps its level where depth varies smoothly over the tissue, as
+#' it mostly does. The logarithm of counts is no linear function of the logarithm of depth where counts
+#' are low, so `"anscombe"` leaves a part of depth in every gene: in simulated tissues without a single
+#' spatial gene 30 % to 70 % of the richer ones have p-values below 0.05. Where depth is not spatial the
+#' two agree.
 #'
 #' @section SpatialDE's names:
 #' | patina | SpatialDE |
@@ -47,7 +55,9 @@
 #'   SpatialExperiment. For other SummarizedExperiments also the names of columns of its colData. Spot
 #'   names are matched if both sides have them.
 #' @param ... Must be empty.
-#' @param normalization What is done to `x` before the test; see below.
+#' @param normalization What is done to `x` first: `"pearson"` (counts; the default, because it keeps
+#'   differences in depth out of the result), `"anscombe"` (counts; as SpatialDE did) or `"none"` (values
+#'   that are ready to be tested). More under Normalization in [spatial_test()].
 #' @param covariates A one-sided formula over `sample_info` (or the colData) of what is to be regressed
 #'   out. `total_counts` is available for counts even if the table lacks it.
 #' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`.
@@ -93,7 +103,8 @@
 #' @section Errors:
 #' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and
 #' names that do not match have the subclasses `patina_error_input`, `patina_error_coords` and
-#' `patina_error_names`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written to the
+#' `patina_error_names`; values that are not counts, unless `normalization = "none"`,
+#' `patina_error_counts`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written to the
 #' temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of one
 #' block only: a warning of class `patina_warning_failed_genes` names them.
 #'
@@ -109,7 +120,7 @@ spatial_test <- function(
   x,
   coords = NULL,
   ...,
-  normalization = c("anscombe", "pearson", "none"),
+  normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
   kernels = "SE",
   lengthscales = NULL,

@@ -35,6 +35,6 @@ cat(sprintf(
 
 dir.create("demo", showWarnings = FALSE)
 write.csv(results, "demo/results.csv", row.names = FALSE)
-plot <- plot_genes(counts, coords, genes = head(hits$gene, 6), normalization = "anscombe")
+plot <- plot_genes(counts, coords, genes = head(hits$gene, 6), normalization = "pearson")
 ggplot2::ggsave("demo/top_genes.png", plot, width = 9, height = 5, dpi = 120, bg = "white")
 cat("Written: demo/results.csv (all genes), demo/top_genes.png (the first six of the above).\n")

@@ -44,7 +44,7 @@ test_that("phi is the least squares fit", {
   v <- apply(counts, 1, stats::var)
   phi <- stats::optimize(\(phi) sum((v - m - phi * m^2)^2), c(0, 10), tol = 1e-12)$minimum
   input <- as_input(counts, coords)
-  fitted <- attr(new_normalizer(input), "phi")
+  fitted <- attr(new_normalizer(input, "anscombe"), "phi")
   expect_equal(fitted, phi, tolerance = 1e-6)
   expect_equal(stabilize(counts), log(counts + 1 / (2 * fitted)))
 })
@@ -111,7 +111,12 @@ test_that("anscombe is stabilize() and regress_out()", {
 
 test_that("pearson residuals follow their definition", {
   input <- as_input(counts, coords)
-  phi <- attr(new_normalizer(input), "phi")
+  means <- rowMeans(counts)
+  marginal <- sum(means^2 * (apply(counts, 1, stats::var) - means)) / sum(means^4)
+  depth <- stats::var(colSums(counts)) / mean(colSums(counts))^2
+  phi <- (marginal - depth) / (1 + depth)
+  expect_equal(attr(new_normalizer(input, "anscombe"), "phi"), marginal)
+  expect_equal(attr(new_normalizer(input, "pearson"), "phi"), phi)
   mu <- outer(colSums(counts), rowSums(counts)) / sum(counts)
   expected <- (t(counts) - mu) / sqrt(mu + phi * mu^2)
   expected[] <- pmax(pmin(expected, sqrt(n_spots)), -sqrt(n_spots))
@@ -123,6 +128,31 @@ test_that("pearson residuals follow their definition", {
   even[] <- withr::with_seed(4, rbinom(length(even), 10, 0.9))
   expect_true(all(is.finite(all_blocks(as_input(even, coords), "pearson"))))
   expect_equal(pearson_residuals(matrix(c(9, 0, 0, 0)), rep(9, 4), matrix(c(0.01), 4), 0)[1], 2)
+})
+
+test_that("overdispersion is told from differences in depth", {
+  tissue <- function(depth, phi) {
+    mu <- outer(seq(2, 20, length.out = 300), depth)
+    matrix(rnbinom(length(mu), mu = mu, size = 1 / phi), 300)
+  }
+  withr::local_seed(5)
+  depth <- exp(stats::rnorm(400, sd = 0.9))
+  fitted <- function(counts, ...) attr(new_normalizer(as_input(counts, 1:400, ...), "pearson"), "phi")
+  both <- cbind(tissue(depth[1:200], 0.3), tissue(4 * depth[201:400], 0.3))
+  expect_equal(fitted(tissue(depth, 0.3)), 0.3, tolerance = 0.1)
+  expect_equal(fitted(both, sample_id = rep(1:2, each = 200)), 0.3, tolerance = 0.1)
+})
+
+test_that("counts get Pearson residuals unless asked otherwise, in every function", {
+  functions <- list(new_normalizer, spatial_test, model_search, spatial_patterns)
+  choices <- lapply(functions, \(f) eval(formals(f)$normalization))
+  expect_identical(unique(choices), list(c("pearson", "anscombe", "none")))
+  expect_identical(
+    spatial_test(counts, coords)$pval,
+    spatial_test(counts, coords, normalization = "pearson")$pval
+  )
+  expect_error(spatial_test(counts + 0.5, coords), "none", class = "patina_error_counts")
+  expect_error(spatial_test(counts - 1, coords), "none", class = "patina_error_counts")
 })
 
 test_that("a gene's values do not depend on the block, the storage or untestable genes", {
@@ -152,11 +182,11 @@ test_that("a gene's values do not depend on the block, the storage or untestable
 test_that("samples keep their means and have a slope in common", {
   id <- rep(c("a", "b"), each = 20)
   input <- as_input(counts, coords, sample_id = id)
-  normalize <- new_normalizer(input)
+  normalize <- new_normalizer(input, "anscombe")
   stable <- log(t(counts) + 1 / (2 * attr(normalize, "phi")))
   fit <- stats::lm(stable ~ 0 + id + log_total)
   expected <- stable - outer(log_total, stats::coef(fit)["log_total", ])
-  expect_equal(all_blocks(input), unname(expected))
+  expect_equal(all_blocks(input, "anscombe"), unname(expected))
   # a gene of one sample is expected in that one only
   one_sided <- counts
   one_sided[1, id == "a"] <- 0L
@@ -216,7 +246,7 @@ test_that("counts without overdispersion or without counts are explained", {
   expect_snapshot(new_normalizer(input), error = TRUE)
   expect_error(new_normalizer(input), "s2.*s4", class = "patina_error_empty_spots")
   expect_error(
-    new_normalizer(input, covariates = ~ log(total_counts)),
+    new_normalizer(input, "anscombe", covariates = ~ log(total_counts)),
     "s2.*s4",
     class = "patina_error_covariates"
   )
