@@ -60,9 +60,9 @@ command_line_parser <- function() {
       ),
       option(
         "--normalization",
-        default = "anscombe",
+        default = "pearson",
         metavar = "HOW",
-        help = "anscombe or pearson, for counts, or none [%default]"
+        help = "pearson or anscombe, for counts, or none [%default]"
       ),
       option(
         "--covariates",
