@@ -19,6 +19,14 @@ rust_default_grid <- function(coords, sizes, count) .Call(wrap__rust_default_gri
 #' @noRd
 rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, approximation, threads) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, approximation, threads)
 
+#' Writes prepared kernels to a file, for another process.
+#' @noRd
+rust_save_test <- function(test, path) .Call(wrap__rust_save_test, test, path)
+
+#' Reads kernels that `rust_save_test()` has written.
+#' @noRd
+rust_load_test <- function(path) .Call(wrap__rust_load_test, path)
+
 #' What is known of the kernels: engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
 #' @noRd
 rust_describe_test <- function(test) .Call(wrap__rust_describe_test, test)

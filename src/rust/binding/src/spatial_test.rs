@@ -39,6 +39,20 @@ fn rust_prepare_test(
     Ok(ExternalPtr::new(test.map_err(message)?))
 }
 
+/// Writes prepared kernels to a file, for another process.
+/// @noRd
+#[extendr]
+fn rust_save_test(test: ExternalPtr<SpatialTest>, path: &str) -> Result<()> {
+    patina_core::storage::save(&test, path.as_ref()).map_err(message)
+}
+
+/// Reads kernels that `rust_save_test()` has written.
+/// @noRd
+#[extendr]
+fn rust_load_test(path: &str) -> Result<ExternalPtr<SpatialTest>> {
+    Ok(ExternalPtr::new(patina_core::storage::load(path.as_ref()).map_err(message)?))
+}
+
 /// What is known of the kernels: engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
 /// @noRd
 #[extendr]
@@ -91,6 +105,8 @@ extendr_module! {
     mod spatial_test;
     fn rust_default_grid;
     fn rust_prepare_test;
+    fn rust_save_test;
+    fn rust_load_test;
     fn rust_describe_test;
     fn rust_fit_genes;
 }

@@ -54,6 +54,14 @@ pub enum Error {
     /// A decomposition did not converge.
     #[error("the eigendecomposition of the {0} kernel did not converge")]
     NoConvergence(String),
+    /// A file could not be read or written.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What the operating system says.
+        reason: String,
+    },
     /// Serialised data could not be read.
     #[error("serialised data is damaged: {0}")]
     Damaged(&'static str),

@@ -16,6 +16,7 @@ use crate::locations::Locations;
 use crate::tree::Tree;
 use faer::MatRef;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Kernel values below this are left out of the sparse matrix.
@@ -55,7 +56,7 @@ const MEAN_STEPS: usize = 40;
 type Quadrature = Vec<(f64, f64)>;
 
 /// An SE kernel ready for the likelihoods of many genes, without its eigenpairs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Krylov {
     kernel: Kernel,
     n: usize,
@@ -68,7 +69,7 @@ pub struct Krylov {
 }
 
 /// One sample.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Part {
     /// The row of each place; places are what vectors and matrix are indexed by.
     rows: Vec<usize>,
@@ -83,7 +84,7 @@ struct Part {
 }
 
 /// K without its diagonal of ones, row by row.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Sparse {
     starts: Vec<usize>,
     columns: Vec<u32>,
@@ -91,7 +92,7 @@ struct Sparse {
 }
 
 /// A symmetric tridiagonal matrix, and the entry that would come next to its diagonal.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Tridiagonal {
     diagonal: Vec<f64>,
     off: Vec<f64>,

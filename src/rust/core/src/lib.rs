@@ -15,6 +15,7 @@ pub mod patterns;
 pub mod qvalue;
 pub mod spatial_test;
 pub mod spectrum;
+pub mod storage;
 #[cfg(test)]
 mod testing;
 mod tree;

@@ -3,14 +3,16 @@
 use crate::error::{Error, Result};
 use crate::tree::Tree;
 use faer::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// Checked locations: at least [`Locations::MIN`] finite points in 1, 2 or 3 dimensions, not all the same.
 ///
 /// Several samples (slides) are several runs of consecutive rows; points of different samples
 /// have no distance and do not depend on each other.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Locations {
+    #[serde(with = "crate::storage::matrix")]
     coords: Mat<f64>,
     samples: Vec<Range<usize>>,
 }

@@ -21,6 +21,7 @@ use invariants::SampleSpectrum;
 use moments::{Cumulants, Sums};
 use rayon::prelude::*;
 use score::ScoreSample;
+use serde::{Deserialize, Serialize};
 use std::f64::consts::LOG10_E;
 use std::ops::Range;
 use tails::RatioTail;
@@ -43,7 +44,7 @@ pub enum Source<'a> {
 }
 
 /// The forms of all kernels, ready to test genes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NullForms {
     samples: Vec<Range<usize>>,
     deltas: Vec<f64>,
@@ -53,7 +54,7 @@ pub struct NullForms {
 }
 
 /// The forms of one kernel.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct KernelForms {
     /// Columns of z that belong to each sample.
     blocks: Vec<Range<usize>>,
@@ -61,7 +62,7 @@ struct KernelForms {
 }
 
 /// One form.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Form {
     /// Weights of z².
     squares: Vec<f64>,

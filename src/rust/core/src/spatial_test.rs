@@ -12,6 +12,7 @@ use crate::null::{DELTAS, LogP, NullForms, Source};
 use crate::spectrum::{Approximation, Spectrum};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// Genes in a block. Blocks are filled up with zeros, so that a gene's result does not depend on its neighbours.
 const BLOCK: usize = 128;
@@ -209,6 +210,21 @@ impl GeneView<'_> {
     }
 }
 
+/// A test without what can be computed from the rest in no time; its parts are owned or borrowed.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Stored<L, S, K, N> {
+    locations: L,
+    models: Vec<StoredModel<S, K>>,
+    groups: Vec<usize>,
+    null: Option<N>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredModel<S, K> {
+    Spectral(S),
+    Sparse(K),
+}
+
 /// Kernels over some locations, ready to test genes.
 #[derive(Debug, Clone)]
 pub struct SpatialTest {
@@ -256,6 +272,37 @@ impl SpatialTest {
         let sources: Vec<Source<'_>> = self.models.iter().map(Model::source).collect();
         self.null = Some(NullForms::from_sources(&sources, &self.locations, &DELTAS)?);
         Ok(self)
+    }
+
+    /// What [`crate::storage`] writes.
+    pub(crate) fn stored(&self) -> Stored<&Locations, &Spectrum, &Krylov, &NullForms> {
+        let models = self.models.iter().map(|model| match model {
+            Model::Spectral { spectrum, .. } => StoredModel::Spectral(spectrum),
+            Model::Sparse(krylov) => StoredModel::Sparse(krylov),
+        });
+        Stored {
+            locations: &self.locations,
+            models: models.collect(),
+            groups: self.groups.clone(),
+            null: self.null.as_ref(),
+        }
+    }
+
+    /// From what was written.
+    pub(crate) fn restored(stored: Stored<Locations, Spectrum, Krylov, NullForms>) -> Self {
+        let model = |model| match model {
+            StoredModel::Spectral(spectrum) => {
+                Model::Spectral { profile: Box::new(Profile::new(&spectrum)), spectrum }
+            }
+            StoredModel::Sparse(krylov) => Model::Sparse(krylov),
+        };
+        Self {
+            locations: stored.locations,
+            models: stored.models.into_iter().map(model).collect(),
+            n_groups: stored.groups.iter().max().map_or(0, |g| g + 1),
+            groups: stored.groups,
+            null: stored.null,
+        }
     }
 
     /// The locations.

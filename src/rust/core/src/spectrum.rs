@@ -14,6 +14,7 @@ use faer::linalg::matmul::matmul;
 use faer::prelude::*;
 use faer::{Accum, Par};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// The share of K's trace that a truncated exact spectrum may drop.
 const DROPPED_TRACE: f64 = 1e-14;
@@ -85,9 +86,10 @@ impl Engine {
 }
 
 /// The eigenpairs of one sample's diagonal block of K.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Block {
     start: usize,
+    #[serde(with = "crate::storage::matrix")]
     vectors: Mat<f64>,
 }
 
@@ -104,7 +106,7 @@ impl Block {
 }
 
 /// A kernel's kept eigenpairs over all samples: eigenvalues, and eigenvectors block by block.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spectrum {
     kernel: Kernel,
     engine: Engine,

@@ -43,7 +43,7 @@ pub struct Sums {
 }
 
 /// Variance and third central moment of a form, as linear functions of a gene's [`Sums`].
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Cumulants {
     /// Coefficients of 1 and s2.
     variance: [f64; 2],

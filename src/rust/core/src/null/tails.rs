@@ -192,7 +192,7 @@ pub fn log_inverse_gaussian(z: f64, skewness: f64) -> f64 {
 /// P(y'Ay > q y'y) is P(Σ (μ - q) χ²₁ > 0), μ the eigenvalues of A: a saddlepoint approximation
 /// (Lugannani & Rice 1980 in Barndorff-Nielsen's form), exact enough to where the ratio is bounded. Tabulated over
 /// u = -log(1 - q / max μ), which is linear in the log of the tail near that bound.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct RatioTail {
     /// q per standard deviation, divided by max μ.
     slope: f64,
