@@ -31,7 +31,8 @@ rust_load_test <- function(path) .Call(wrap__rust_load_test, path)
 #' @noRd
 rust_describe_test <- function(test) .Call(wrap__rust_describe_test, test)
 
-#' Tests the genes in the columns of `y`; one element per gene and group, groups varying fastest.
+#' Tests the genes in the columns of `y`: one element for each gene, of its best kernel by the information criterion;
+#' `probabilities` has one for each gene and group, groups varying fastest.
 #' @noRd
 rust_fit_genes <- function(test, y, threads) .Call(wrap__rust_fit_genes, test, y, threads)
 

@@ -120,8 +120,8 @@ prepare_fitter <- function(
 #' @param normalizer From `new_normalizer()`.
 #' @param genes Indices of genes.
 #' @param workers A BiocParallelParam for other processes (see workers.R), or `NULL` for this one.
-#' @returns A list of vectors with one element for each gene (and group, varying fastest), in the order of
-#'   `genes`; `status` and `loglik_null` have one for each gene. What could not be tested is `NA`.
+#' @returns A list of vectors with one element for each gene, in the order of `genes`; `probabilities` has one
+#'   for each gene and group, groups varying fastest. What could not be tested is `NA`.
 #' @noRd
 fit_genes <- function(
   fitter,
@@ -185,8 +185,6 @@ bind_fits <- function(fits) {
   if (length(fits) == 1L) fits[[1L]] else do.call(Map, c(list(c), fits))
 }
 
-per_gene <- c("status", "loglik_null", "pval", "log10_pval")
-
 #' Fits in another order of their genes
 #' @noRd
 in_order <- function(fits, order, groups) {
@@ -194,7 +192,7 @@ in_order <- function(fits, order, groups) {
     return(fits)
   }
   expanded <- rep((order - 1L) * groups, each = groups) + seq_len(groups)
-  Map(\(values, name) values[if (name %in% per_gene) order else expanded], fits, names(fits))
+  Map(\(values, name) values[if (name == "probabilities") expanded else order], fits, names(fits))
 }
 
 #' Fit the genes of one block

@@ -83,9 +83,17 @@ model_search <- function(
   }
   chosen <- choose_genes(results, input, call)
   fitter <- prepare_fitter(input, kernels, calibrated = FALSE, threads, call)
-  fits <- fit_genes(fitter, input, normalizer, chosen$index, threads, progress, call, workers)
+  fits <- fit_genes(
+    fitter,
+    input,
+    normalizer,
+    chosen$index,
+    threads = threads,
+    progress = progress,
+    call = call
+  )
   new_result(
-    compare_models(chosen, fits, kernels, length(input$spots), probabilities),
+    new_models(chosen, fits, kernels, probabilities),
     "patina_models",
     input,
     kernels = fitter$description,
@@ -94,32 +102,25 @@ model_search <- function(
   )
 }
 
-#' The best family of each gene, and the probabilities of all
-#' @param fits From `fit_genes()`: groups, the families, vary fastest.
+#' The table of a model search
 #' @noRd
-compare_models <- function(chosen, fits, kernels, n, probabilities) {
+new_models <- function(chosen, fits, kernels, probabilities) {
   families <- unique(kernels$model)
-  by_family <- \(values) matrix(values, ncol = length(families), byrow = TRUE)
-  criterion <- by_family(bic(fits$loglik, kernels$model[fits$kernel], n))
-
-  evidence <- if (probabilities == "bic") -criterion / 2 else -criterion
-  evidence <- exp(evidence - apply(evidence, 1L, max))
-  shares <- evidence / rowSums(evidence)
+  shares <- matrix(fits$probabilities, ncol = length(families), byrow = TRUE)
+  if (probabilities == "spatialde") {
+    shares <- shares^2 / rowSums(shares^2)
+  }
   shares <- lapply(kernel_models, function(model) {
     if (model %in% families) shares[, match(model, families)] else rep(NA_real_, nrow(shares))
   })
   names(shares) <- paste0("prob_", kernel_models)
-
-  best <- apply(criterion, 1L, \(row) if (anyNA(row)) NA_integer_ else which.min(row))
-  at_best <- \(values) by_family(values)[cbind(seq_along(best), best)]
-  kernel <- at_best(fits$kernel)
   tibble::tibble(
     gene = chosen$genes,
-    model = kernels$model[kernel],
-    lengthscale = kernels$lengthscale[kernel],
-    loglik = at_best(fits$loglik),
-    bic = criterion[cbind(seq_along(best), best)],
-    fsv = at_best(fits$fsv),
+    model = kernels$model[fits$kernel],
+    lengthscale = kernels$lengthscale[fits$kernel],
+    loglik = fits$loglik,
+    bic = fits$bic,
+    fsv = fits$fsv,
     !!!shares,
     pval = chosen$results[["pval"]] %||% NA_real_,
     qval = chosen$results[["qval"]] %||% NA_real_

@@ -204,7 +204,7 @@ spatial_test_impl <- function(
     var_noise = fits$var_noise,
     loglik = fits$loglik,
     loglik_null = fits$loglik_null,
-    bic = bic(fits$loglik, kernels$model[kernel], n)
+    bic = fits$bic
   )
   list(result = result, kernels = fitter$description)
 }
@@ -232,13 +232,6 @@ enough_spots <- function(input) {
     )
   }
   smallest >= 7L
-}
-
-#' Bayesian information criterion: -2 loglik + M log n, with M parameters of the whole model
-#' @noRd
-bic <- function(loglik, model, n) {
-  parameters <- c(SE = 4, PER = 4, linear = 3, const = 2)
-  -2 * loglik + unname(parameters[model]) * log(n)
 }
 
 #' Give a result its class and remember how it was made

@@ -267,7 +267,7 @@ report_failures <- function(fits, blocks, names, groups, call) {
   template <- fits[!failed][[1L]]
   fits[failed] <- lapply(lengths(blocks[failed]), function(n_genes) {
     fit <- Map(
-      \(values, name) rep(values[NA_integer_], n_genes * if (name %in% per_gene) 1L else groups),
+      \(values, name) rep(values[NA_integer_], n_genes * if (name == "probabilities") groups else 1L),
       template,
       names(template)
     )

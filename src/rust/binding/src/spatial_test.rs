@@ -3,6 +3,7 @@
 use crate::convert::{NA_REAL, in_pool, kernels, locations, matrix, message};
 use extendr_api::Result;
 use extendr_api::prelude::*;
+use patina_core::model_search::{Comparison, compare};
 use patina_core::spatial_test::{GeneFit, KernelFit, Status};
 use patina_core::{Approximation, SpatialTest};
 
@@ -65,21 +66,20 @@ fn rust_describe_test(test: ExternalPtr<SpatialTest>) -> List {
     )
 }
 
-/// Tests the genes in the columns of `y`; one element per gene and group, groups varying fastest.
+/// Tests the genes in the columns of `y`: one element for each gene, of its best kernel by the information criterion;
+/// `probabilities` has one for each gene and group, groups varying fastest.
 /// @noRd
 #[extendr]
 fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32) -> Result<List> {
     let y = matrix(&y);
     let test: &SpatialTest = &test;
     let fits = in_pool(threads, || test.fit(y))?.map_err(message)?;
-    let groups = test.n_groups();
+    let compared: Vec<Option<Comparison>> = fits.iter().map(compare).collect();
     let column = |of: &dyn Fn(&KernelFit) -> f64| -> Vec<f64> {
-        let mut values = Vec::with_capacity(fits.len() * groups);
-        for fit in &fits {
-            values.extend((0..groups).map(|g| fit.best.get(g).map_or(NA_REAL, of)));
-        }
-        values
+        compared.iter().map(|c| c.as_ref().map_or(NA_REAL, |c| of(&c.best))).collect()
     };
+    let untested = vec![NA_REAL; test.n_groups()];
+    let probabilities = compared.iter().flat_map(|c| c.as_ref().map_or(&untested, |c| &c.probabilities));
     Ok(list!(
         status = fits.iter().map(|f| f.status.name()).collect::<Vec<_>>(),
         loglik_null = fits.iter().map(null_or_na).collect::<Vec<_>>(),
@@ -89,11 +89,13 @@ fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32)
         log_delta = column(&|k| k.log_delta),
         loglik = column(&|k| k.loglik),
         llr = column(&|k| k.llr),
+        bic = column(&|k| k.bic),
         fsv = column(&|k| k.fsv),
         fsv_se = column(&|k| k.fsv_se.unwrap_or(NA_REAL)),
         mean = column(&|k| k.mean),
         var_spatial = column(&|k| k.var_spatial),
-        var_noise = column(&|k| k.var_noise)
+        var_noise = column(&|k| k.var_noise),
+        probabilities = probabilities.copied().collect::<Vec<f64>>()
     ))
 }
 

@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod krylov;
 pub mod likelihood;
 pub mod locations;
+pub mod model_search;
 pub mod null;
 pub mod patterns;
 pub mod qvalue;

@@ -56,6 +56,8 @@ pub struct KernelFit {
     pub loglik: f64,
     /// Its excess over the constant model's, at least 0.
     pub llr: f64,
+    /// Bayesian information criterion, `-2 loglik + M log n` with [`Kernel::parameters`] M.
+    pub bic: f64,
     /// Fraction of the variance that is spatial, 0 to 1.
     pub fsv: f64,
     /// Its standard error by the delta method, from the likelihood's curvature in log delta; none where the
@@ -470,11 +472,14 @@ impl SpatialTest {
             .sum::<f64>()
             / n as f64;
         let unit = s2 * standard.scale * standard.scale;
+        let loglik = maximum.value + standard.shift(n);
+        let parameters = self.spectra[kernel].kernel().parameters();
         KernelFit {
             kernel,
             log_delta: maximum.log_delta,
-            loglik: maximum.value + standard.shift(n),
+            loglik,
             llr: (maximum.value - constant_loglik(n)).max(0.0),
+            bic: -2.0 * loglik + parameters as f64 * (n as f64).ln(),
             fsv,
             fsv_se: maximum.curvature.map(|curvature| fsv * (1.0 - fsv) / (-curvature).sqrt()),
             mean,
