@@ -110,6 +110,14 @@ impl Model {
         }
     }
 
+    /// The kernel.
+    pub fn kernel(&self) -> Kernel {
+        match self {
+            Self::Spectral { spectrum, .. } => spectrum.kernel(),
+            Self::Sparse(krylov) => krylov.kernel(),
+        }
+    }
+
     /// The engine's name: `dense`, `pivoted_cholesky` or `krylov`.
     pub fn engine(&self) -> &'static str {
         match self {
@@ -473,7 +481,7 @@ impl SpatialTest {
             / n as f64;
         let unit = s2 * standard.scale * standard.scale;
         let loglik = maximum.value + standard.shift(n);
-        let parameters = self.spectra[kernel].kernel().parameters();
+        let parameters = self.models[kernel].kernel().parameters();
         KernelFit {
             kernel,
             log_delta: maximum.log_delta,
