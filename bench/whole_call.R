@@ -1,0 +1,47 @@
+# The olfactory bulb as a user runs it: from residuals, and from counts, to the tibble, beside the products
+# that nobody can do without (the genes' projections on the eigenvectors of ten kernels).
+#
+# Usage: Rscript bench/whole_call.R [threads]      (PATINA_DATA: a folder with the data; else it is downloaded)
+
+source(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))), "measure.R"))
+
+arguments <- commandArgs(TRUE)
+threads <- if (length(arguments) > 0L) as.integer(arguments[1L]) else parallel::detectCores()
+mob <- load_dataset("mob")
+counts <- mob$counts[Matrix::rowSums(mob$counts) >= 3, ]
+info <- mob$sample_info
+info$total_counts <- Matrix::colSums(counts)
+coords <- info[c("x", "y")]
+residuals <- regress_out(stabilize(counts), info, ~ log(total_counts))
+before <- peak_memory()
+
+runs <- lapply(1:5, function(run) {
+  rbind(
+    residuals = timed(spatial_test(
+      residuals,
+      coords,
+      normalization = "none",
+      threads = threads,
+      progress = FALSE
+    )),
+    `residuals, SpatialDE's p-values` = timed(spatial_test(
+      residuals,
+      coords,
+      normalization = "none",
+      pval_method = "spatialde",
+      threads = threads,
+      progress = FALSE
+    )),
+    counts = timed(spatial_test(counts, coords, threads = threads, progress = FALSE)),
+    `products, by R's BLAS` = timed({
+      vectors <- matrix(stats::rnorm(ncol(residuals)^2), ncol(residuals))
+      for (kernel in 1:10) residuals %*% vectors
+    })
+  )
+})
+best <- Reduce(pmin, runs)
+cat(sprintf("%d genes x %d spots, %d threads, best of %d runs\n", nrow(counts), ncol(counts), threads, length(runs)))
+print(round(best, 3))
+products <- 10 * 2 * nrow(counts) * ncol(counts)^2 / 1e9
+cat(sprintf("The products are %.1f GFLOP; `cargo bench` times them as Rust does them.\n", products))
+cat(sprintf("Peak memory %.0f MB, of which %.0f before the first call.\n", peak_memory(), before))
