@@ -95,16 +95,6 @@ prepare_fitter <- function(
     threads,
     call = call
   )
-  attr(test, "made_of") <- list(
-    input$coords[spots$order, , drop = FALSE],
-    spots$sizes,
-    kernels$model,
-    kernels$lengthscale,
-    kernels$group,
-    calibrated,
-    approximation,
-    1L
-  )
   description <- call_rust(rust_describe_test, test, call = call)
   list(
     test = test,

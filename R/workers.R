@@ -174,7 +174,7 @@ last_read <- new.env(parent = emptyenv())
 #' @noRd
 read_spectra <- function(spectra) {
   if (!identical(last_read$spectra, spectra)) {
-    if (!identical(unname(tools::md5sum(spectra$path)), spectra$checksum)) {
+    if (!identical(file.size(spectra$path), spectra$size)) {
       abort_patina(
         c(
           "The file of spectra {.path {spectra$path}} cannot be read here, or was changed.",
@@ -184,7 +184,7 @@ read_spectra <- function(spectra) {
         class = "workers"
       )
     }
-    last_read$test <- load_test(spectra$path)
+    last_read$test <- call_rust(rust_load_test, spectra$path, call = NULL)
     last_read$spectra <- spectra
   }
   last_read$test
@@ -204,15 +204,15 @@ spectra_folder <- function(call) {
 }
 
 #' Write the spectra for the workers
-#' @returns A list: `path` and `checksum`.
+#' @returns A list that tells this file from all others: `path`, `size` and `written`.
 #' @noRd
 write_spectra <- function(test, folder, call) {
   path <- file.path(folder, "spectra.bin")
   tryCatch(
-    save_test(test, path),
-    error = \(cnd) abort_spectra(dirname(folder), conditionMessage(cnd), call)
+    call_rust(rust_save_test, test, path, call = call),
+    patina_error_rust = \(cnd) abort_spectra(dirname(folder), conditionMessage(cnd), call)
   )
-  spectra <- list(path = path, checksum = unname(tools::md5sum(path)))
+  spectra <- list(path = path, size = file.size(path), written = as.numeric(Sys.time()))
   # workers that are this process, or will be a fork of it, need not read
   last_read$spectra <- spectra
   last_read$test <- test
@@ -276,7 +276,3 @@ report_failures <- function(fits, blocks, names, groups, call) {
   })
   fits
 }
-
-# Until the core writes its own file: what the test was made of
-save_test <- function(test, path) saveRDS(attr(test, "made_of"), path)
-load_test <- function(path) do.call(rust_prepare_test, readRDS(path))

@@ -68,7 +68,14 @@ run_case <- function(n_spots, n_genes, threads, file) {
     false = sum(fits$pval[!planted] < 1e-4, na.rm = TRUE),
     engines = paste(fitter$description$engine, fitter$description$rank, collapse = " ")
   )
-  utils::write.table(case, file, sep = ",", row.names = FALSE, append = file.exists(file), col.names = !file.exists(file))
+  utils::write.table(
+    case,
+    file,
+    sep = ",",
+    row.names = FALSE,
+    append = file.exists(file),
+    col.names = !file.exists(file)
+  )
 }
 
 # Exponents of growth in spots, over cases with the same number of genes.
@@ -94,9 +101,12 @@ growth <- function(cases) {
 
 draw <- function(cases, file) {
   stages <- c("read", "summarize", "prepare", "fit", "total", "peak_mb")
-  long <- do.call(rbind, lapply(stages, function(stage) {
-    data.frame(cases[c("spots", "genes")], stage = stage, value = cases[[stage]])
-  }))
+  long <- do.call(
+    rbind,
+    lapply(stages, function(stage) {
+      data.frame(cases[c("spots", "genes")], stage = stage, value = cases[[stage]])
+    })
+  )
   long$stage <- factor(long$stage, stages)
   levels(long$stage)[6L] <- "peak memory, MB"
   long <- long[long$value > 0, ]
