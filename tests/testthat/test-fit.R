@@ -173,3 +173,35 @@ test_that("what is sent to workers is small", {
     expect_identical(input_block(worker_input(input, 3:4), 1:2), input_block(input, 3:4))
   }
 })
+
+test_that("an HDF5-backed SpatialExperiment of several samples gives what its matrix gives", {
+  skip_if_not_installed("SpatialExperiment")
+  skip_if_not_installed("HDF5Array")
+  skip_if_not_installed("BiocParallel")
+  withr::local_seed(2)
+  # samples in turns, so that spots have to be put in order
+  sample_id <- rep(c("b", "a"), 40)
+  coords <- as.matrix(expand.grid(x = 1:10, y = 1:8))
+  counts <- matrix(stats::rnbinom(9 * 80, mu = 4, size = 2), 9)
+  counts[2, ] <- stats::rpois(80, 2 * coords[, 1])
+  dimnames(counts) <- list(paste0("g", 1:9), paste0("s", 1:80))
+  file <- withr::local_tempfile(fileext = ".h5")
+  stored <- HDF5Array::writeHDF5Array(counts, file, "counts", chunkdim = c(2L, 30L))
+  spe <- SpatialExperiment::SpatialExperiment(
+    list(counts = stored),
+    colData = S4Vectors::DataFrame(sample_id = sample_id, row.names = colnames(counts)),
+    spatialCoords = coords
+  )
+  rownames(spe) <- rownames(counts)
+  sparse <- Matrix::Matrix(counts, sparse = TRUE)
+  test <- \(...) spatial_test(..., normalization = "pearson", threads = 2, progress = FALSE)
+  expected <- test(counts, coords, sample_id = sample_id)
+  expect_identical(attr(expected, "patina")$samples, 2L)
+  expect_lt(expected$pval[2], 1e-4)
+  small_blocks()
+  withr::defer(suppressMessages(DelayedArray::setAutoBlockSize(1e8)))
+  suppressMessages(DelayedArray::setAutoBlockSize(8 * 80 * 4))
+  expect_identical(test(sparse, coords, sample_id = sample_id), expected)
+  expect_identical(test(spe), expected)
+  expect_identical(test(spe, BPPARAM = BiocParallel::SerialParam()), expected)
+})
