@@ -35,6 +35,7 @@
 #' results <- spatial_test(tissue$counts, coords, threads = 1)
 #' subset(results, qval < 0.05)
 #' @keywords internal
+#' @importFrom grid circleGrob gpar unit
 #' @importFrom rlang %||% .data
 #' @useDynLib patina, .registration = TRUE
 "_PACKAGE"
