@@ -205,3 +205,30 @@ test_that("an HDF5-backed SpatialExperiment of several samples gives what its ma
   expect_identical(test(spe), expected)
   expect_identical(test(spe, BPPARAM = BiocParallel::SerialParam()), expected)
 })
+
+test_that("p-values are uniform under permutation within samples", {
+  withr::local_seed(3)
+  # three lattices of different sizes, levels and spreads
+  coords <- rbind(
+    expand.grid(x = 1:8, y = 1:8),
+    expand.grid(x = 1:10, y = 1:8),
+    expand.grid(x = 1:9, y = 1:6)
+  )
+  sizes <- c(64, 80, 54)
+  sample_id <- rep(c("a", "b", "c"), sizes)
+  level <- rep(1:3, sizes)
+  # every sample has its gradient, until it is permuted
+  gene <- \() (stats::rnorm(198) + coords$x / 3) * level + level^2
+  genes <- replicate(3000, stats::ave(gene(), sample_id, FUN = sample))
+  test <- \(y) {
+    spatial_test(t(y), coords, sample_id = sample_id, normalization = "none", threads = 2, progress = FALSE)
+  }
+  null <- test(genes)$pval
+  for (share in c(0.5, 0.2, 0.05)) {
+    expect_lt(abs(mean(null < share) / share - 1), 0.2)
+  }
+  # one gene, one p-value, from all samples together
+  spatial <- cbind(genes[, 1] + 3 * sin(coords$y))
+  expect_identical(dim(test(spatial)), c(1L, 18L))
+  expect_lt(test(spatial)$pval, 1e-4)
+})
