@@ -7,6 +7,9 @@
 
 use faer::Mat;
 use flate2::read::GzDecoder;
+use patina_core::null::GeneMoments;
+use patina_core::{Kernel, Locations, NullForms, Spectrum};
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::env;
 use std::fs::File;
@@ -197,4 +200,164 @@ fn look_up(variable: &str, folder: &str, file: &str) -> Option<PathBuf> {
         eprintln!("skipped: {message}");
     }
     found
+}
+
+/// Bounds of the strata of genes by total count.
+pub const STRATA: [(f64, f64); 4] = [(3.0, 10.0), (10.0, 50.0), (50.0, 200.0), (200.0, f64::INFINITY)];
+
+impl Tissue {
+    /// The stratum of each gene, an index into [`STRATA`].
+    pub fn strata(&self) -> Vec<usize> {
+        let stratum = |total: f64| STRATA.iter().rposition(|(least, _)| total >= *least).unwrap_or(0);
+        self.counts.col_iter().map(|column| stratum(column.iter().sum())).collect()
+    }
+}
+
+/// Calibrated p-values for SE kernels.
+pub struct Tester {
+    /// Spectra of the kernels.
+    pub spectra: Vec<Spectrum>,
+    /// Their forms.
+    pub forms: NullForms,
+}
+
+impl Tester {
+    /// The default grid of ten lengthscales.
+    pub fn default_grid(locations: &Locations) -> Self {
+        let kernels: Vec<Kernel> = locations
+            .default_grid(10)
+            .into_iter()
+            .map(|lengthscale| Kernel::SquaredExponential { lengthscale })
+            .collect();
+        let spectra = Spectrum::dense_all(&kernels, locations).expect("spectra");
+        let forms = NullForms::new(&spectra, locations).expect("forms");
+        Self { spectra, forms }
+    }
+
+    /// Calls `f` with each gene's index, all its forms and its moments; results in the genes' order.
+    pub fn map_genes<T: Send>(
+        &self,
+        y: &Mat<f64>,
+        f: impl Fn(usize, &[f64], &GeneMoments) -> T + Sync,
+    ) -> Vec<T> {
+        const BLOCK: usize = 256;
+        let blocks = y.ncols().div_ceil(BLOCK);
+        let block = |b: usize| {
+            let start = b * BLOCK;
+            let columns = y.subcols(start, BLOCK.min(y.ncols() - start));
+            let z: Vec<Mat<f64>> = self
+                .spectra
+                .iter()
+                .map(|spectrum| {
+                    let mut z = Mat::zeros(spectrum.rank(), columns.ncols());
+                    spectrum.project(columns, z.as_mut());
+                    z
+                })
+                .collect();
+            let each = self.forms.forms_per_kernel();
+            let mut q = vec![0.0; self.forms.len()];
+            let mut results = Vec::with_capacity(columns.ncols());
+            for g in 0..columns.ncols() {
+                for (k, z) in z.iter().enumerate() {
+                    self.forms.quadratic_forms(k, z.col_as_slice(g), &mut q[k * each..(k + 1) * each]);
+                }
+                results.push(f(start + g, &q, &self.forms.gene(y.col_as_slice(start + g))));
+            }
+            results
+        };
+        let results: Vec<Vec<T>> = (0..blocks).into_par_iter().map(block).collect();
+        results.into_iter().flatten().collect()
+    }
+
+    /// log10 of the p-value of each column of `y` (centred, n × genes).
+    pub fn log10_p_values(&self, y: &Mat<f64>) -> Vec<f64> {
+        self.map_genes(y, |_, q, gene| self.forms.p_value(q, gene).log10_pval)
+    }
+}
+
+/// A small random number generator (splitmix64), the same everywhere.
+pub struct Random(u64);
+
+impl Random {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform between 0 and 1.
+    pub fn uniform(&mut self) -> f64 {
+        ((self.bits() >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    }
+
+    /// Standard normal (Box & Muller 1958).
+    pub fn normal(&mut self) -> f64 {
+        (-2.0 * self.uniform().ln()).sqrt() * (2.0 * std::f64::consts::PI * self.uniform()).cos()
+    }
+
+    /// A random order of 0..n.
+    pub fn permutation(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n).collect();
+        for i in (1..n).rev() {
+            order.swap(i, (self.bits() % (i as u64 + 1)) as usize);
+        }
+        order
+    }
+
+    /// The rows of `y` in random order.
+    pub fn permuted_rows(&mut self, y: &Mat<f64>) -> Mat<f64> {
+        let order = self.permutation(y.nrows());
+        Mat::from_fn(y.nrows(), y.ncols(), |i, g| y[(order[i], g)])
+    }
+}
+
+/// Number of p-values (as log10) below the Benjamini-Hochberg threshold.
+pub fn benjamini_hochberg(log10_p: &[f64], fdr: f64) -> usize {
+    let mut sorted = log10_p.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let count = sorted.len() as f64;
+    sorted
+        .iter()
+        .enumerate()
+        .rposition(|(i, p)| *p <= (fdr * (i + 1) as f64 / count).log10())
+        .map_or(0, |i| i + 1)
+}
+
+/// P(p <= a) / a over all runs, in each stratum and overall.
+pub fn tail_ratios(runs: &[Vec<f64>], strata: &[usize], stratum: Option<usize>, a: f64) -> f64 {
+    let bound = a.log10();
+    let (mut below, mut count) = (0.0, 0.0);
+    for run in runs {
+        for (p, s) in run.iter().zip(strata) {
+            if stratum.is_none_or(|stratum| stratum == *s) {
+                count += 1.0;
+                below += f64::from(*p <= bound);
+            }
+        }
+    }
+    below / count / a
+}
+
+/// [`tail_ratios`] at .05 to 1e-5 as a table.
+pub fn tail_table(runs: &[Vec<f64>], strata: &[usize]) -> String {
+    const LEVELS: [f64; 5] = [0.05, 0.01, 0.001, 1e-4, 1e-5];
+    let mut table = format!("{:>12}", "total");
+    LEVELS.iter().for_each(|a| table += &format!("{a:>10}"));
+    let rows = (0..STRATA.len()).map(Some).chain([None]);
+    for stratum in rows {
+        let label = stratum.map_or("all".to_string(), |s| format!("{}-{}", STRATA[s].0, STRATA[s].1));
+        table += &format!("\n{label:>12}");
+        for a in LEVELS {
+            table += &format!("{:>10.3}", tail_ratios(runs, strata, stratum, a));
+        }
+    }
+    table
 }
