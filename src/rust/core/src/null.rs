@@ -140,7 +140,7 @@ impl NullForms {
             .par_iter()
             .with_max_len(1)
             .map(|source| match source {
-                Source::Spectrum(spectrum) => KernelForms::new(spectrum, locations.samples(), deltas),
+                Source::Spectrum(spectrum) => KernelForms::new(spectrum, locations, deltas),
                 Source::Sparse(krylov) => KernelForms::sparse(krylov, locations, deltas),
             })
             .collect();
@@ -254,16 +254,25 @@ impl NullForms {
     }
 }
 
-/// Values with more kurtosis than this count as sparse: their forms' tails are not those of normal values.
-const SPARSE_KURTOSIS: f64 = 4.0;
+/// Genes with more kurtosis than this are sparse for the score forms: as much as n/20 equal spikes have.
+const SPARSE_SCORE: f64 = 20.0;
+
+/// The same for the forms at finite delta, which see single spots more.
+const SPARSE_FINITE: f64 = 6.0;
 
 /// Natural log of a form's p-value.
+///
+/// For most genes it is Pearson III with the correction of the Gaussian ratio. Sparse genes' forms have no bound
+/// within reach and, at finite delta, more kurtosis than Pearson III has.
 fn log_tail(form: &Form, z: f64, skewness: f64, gene: &GeneMoments) -> f64 {
-    let sparse = gene.kurtosis > SPARSE_KURTOSIS;
-    match &form.ratio {
-        Some(ratio) if !sparse => (tails::log_pearson3(z, skewness) + ratio.log_correction(z)).min(0.0),
-        None if sparse => tails::log_inverse_gaussian(z, skewness),
-        _ => tails::log_pearson3(z, skewness),
+    let score = form.cross.is_empty();
+    if gene.kurtosis <= if score { SPARSE_SCORE } else { SPARSE_FINITE } {
+        let correction = form.ratio.as_ref().map_or(0.0, |ratio| ratio.log_correction(z));
+        (tails::log_pearson3(z, skewness) + correction).min(0.0)
+    } else if score {
+        tails::log_pearson3(z, skewness)
+    } else {
+        tails::log_inverse_gaussian(z, skewness)
     }
 }
 
@@ -291,42 +300,48 @@ impl KernelForms {
     }
 
     /// A kernel's forms, and some rows of its score form in each sample for the weights.
-    fn new(spectrum: &Spectrum, samples: &[Range<usize>], deltas: &[f64]) -> (Self, Vec<Mat<f64>>) {
+    fn new(spectrum: &Spectrum, locations: &Locations, deltas: &[f64]) -> (Self, Vec<Mat<f64>>) {
+        let samples = locations.samples();
+        let kernel = spectrum.kernel();
+        let kernel = kernel.at(locations);
         let mut blocks = Vec::with_capacity(samples.len());
         let mut rows = Vec::with_capacity(samples.len());
         let mut forms: Vec<Form> = deltas.iter().map(|_| Form::empty()).collect();
-        let mut eigenvalues = Vec::new();
+        let mut eigenvalues = vec![Vec::new(); deltas.len()];
         let mut scales = vec![[0.0; 2]; deltas.len()];
         let mut start = 0;
         for (block, range) in spectrum.blocks().iter().zip(samples) {
             let rank = block.vectors().ncols();
-            let sample = SampleSpectrum::new(&spectrum.values()[start..start + rank], block.vectors());
+            let sample = SampleSpectrum::new(&spectrum.values()[start..start + rank], block.vectors())
+                .with_kernel(&kernel, range.clone());
             blocks.push(start..start + rank);
             start += rank;
 
             let score = sample.form(f64::INFINITY);
-            for ((form, delta), scale) in forms.iter_mut().zip(deltas).zip(&mut scales) {
-                let (squares, cross) = sample.weights(*delta);
+            let centred = sample.centred_values();
+            // A sample has n - 1 dimensions; a full spectrum has one value too many, which is 0.
+            let zeros = range.len() as f64 - 1.0 - centred.len() as f64;
+            for (k, (form, &delta)) in forms.iter_mut().zip(deltas).enumerate() {
+                let (squares, cross) = sample.weights(delta);
                 form.squares.extend(squares);
                 form.cross.extend(cross);
-                let own = if delta.is_infinite() { score } else { sample.form(*delta) };
+                let own = if delta.is_infinite() { score } else { sample.form(delta) };
                 form.shifts.push(own.shift);
                 form.cumulants.push(Cumulants::new(&own.invariants));
-                scale[0] += own.invariants.t2;
-                scale[1] += own.invariants.n * own.shift * own.shift;
+                scales[k][0] += own.invariants.t2;
+                scales[k][1] += own.invariants.n * own.shift * own.shift;
+                // H - delta P has the eigenvectors of the score form, H K H.
+                let own_value = |s: f64| if delta.is_infinite() { s } else { s / (s + delta) };
+                eigenvalues[k].extend(centred.iter().map(|s| (own_value(*s) - own.shift, 1.0)));
+                eigenvalues[k].push((-own.shift, zeros));
             }
-            let centred = sample.centred_values();
-            // All of a sample's n - 1 dimensions; a full spectrum has one value too many, which is 0.
-            let zeros = range.len() as f64 - 1.0 - centred.len() as f64;
-            eigenvalues.extend(centred.iter().map(|value| (value - score.shift, 1.0)));
-            eigenvalues.push((-score.shift, zeros));
             let count = (WEIGHT_ENTRIES / range.len()).max(16);
             rows.push(sample.score_rows(&invariants::spread_rows(range.len(), count), score.shift));
         }
-        for ((form, delta), [varying, constant]) in forms.iter_mut().zip(deltas).zip(scales) {
-            form.constant = varying <= 1e-20 * (varying + constant);
-            if delta.is_infinite() && !form.constant {
-                form.ratio = RatioTail::new(&eigenvalues);
+        for ((form, eigenvalues), [varying, constant]) in forms.iter_mut().zip(&eigenvalues).zip(scales) {
+            form.constant = varying <= 1e-13 * (varying + constant);
+            if !form.constant {
+                form.ratio = RatioTail::new(eigenvalues);
             }
         }
         (Self { blocks, forms }, rows)
@@ -402,4 +417,178 @@ fn dot(c: &[f64], z: &[f64]) -> f64 {
         }
     }
     lanes.iter().sum::<f64>() + rest
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kernel;
+
+    /// Points without symmetry in `dim` dimensions, in samples of these sizes.
+    fn points(sizes: &[usize], dim: usize) -> Locations {
+        let n: usize = sizes.iter().sum();
+        let coords =
+            Mat::from_fn(n, dim, |i, k| ((i * i + 3 * i * (k + 1)) as f64 * 0.618).sin() + 0.1 * i as f64);
+        Locations::with_samples(coords.as_ref(), sizes).unwrap()
+    }
+
+    fn spectra(locations: &Locations, scales: &[f64]) -> Vec<Spectrum> {
+        let mut kernels: Vec<Kernel> =
+            scales.iter().map(|&lengthscale| Kernel::SquaredExponential { lengthscale }).collect();
+        kernels.extend([Kernel::Cosine { period: 2.0 }, Kernel::Linear]);
+        Spectrum::dense_all(&kernels, locations).unwrap()
+    }
+
+    /// Values centred within samples.
+    fn values(locations: &Locations, f: impl Fn(usize) -> f64) -> Mat<f64> {
+        let mut y = Mat::from_fn(locations.len(), 1, |i, _| f(i));
+        for rows in locations.samples() {
+            let mean = rows.clone().map(|i| y[(i, 0)]).sum::<f64>() / rows.len() as f64;
+            rows.clone().for_each(|i| y[(i, 0)] -= mean);
+        }
+        y
+    }
+
+    fn forms_of(forms: &NullForms, spectra: &[Spectrum], y: &Mat<f64>) -> Vec<f64> {
+        let each = forms.forms_per_kernel();
+        let mut q = vec![0.0; forms.len()];
+        for (k, spectrum) in spectra.iter().enumerate() {
+            let mut z = Mat::zeros(spectrum.rank(), 1);
+            spectrum.project(y.as_ref(), z.as_mut());
+            forms.quadratic_forms(k, z.col_as_slice(0), &mut q[each * k..each * (k + 1)]);
+        }
+        q
+    }
+
+    fn permutations(items: &[usize]) -> Vec<Vec<usize>> {
+        if items.len() < 2 {
+            return vec![items.to_vec()];
+        }
+        let mut all = Vec::new();
+        for (k, &first) in items.iter().enumerate() {
+            let rest: Vec<usize> =
+                items.iter().enumerate().filter(|(i, _)| *i != k).map(|(_, &v)| v).collect();
+            all.extend(permutations(&rest).into_iter().map(|tail| [vec![first], tail].concat()));
+        }
+        all
+    }
+
+    #[test]
+    fn standardised_forms_agree_with_all_permutations_within_samples() {
+        // Two samples of seven: the cumulants of each from its own 7! permutations, the other's values fixed.
+        for sizes in [&[8][..], &[7, 7]] {
+            let locations = points(sizes, 2);
+            let spectra = spectra(&locations, &[0.3, 1.5]);
+            let forms = NullForms::new(&spectra, &locations).unwrap();
+            let y = values(&locations, |i| ((i * 7) as f64).cos() + if i == 3 { 4.0 } else { 0.0 });
+            let gene = forms.gene(y.col_as_slice(0));
+            let q = forms_of(&forms, &spectra, &y);
+            let mut cumulants = vec![[0.0; 3]; forms.len()];
+            for rows in locations.samples() {
+                // y'Ay restricted to one sample: zero elsewhere.
+                let own =
+                    Mat::from_fn(locations.len(), 1, |i, _| if rows.contains(&i) { y[(i, 0)] } else { 0.0 });
+                let orders = permutations(&rows.clone().collect::<Vec<_>>());
+                let mut all = vec![Vec::new(); forms.len()];
+                for order in &orders {
+                    let mut permuted = own.clone();
+                    order.iter().zip(rows.clone()).for_each(|(&from, to)| permuted[(to, 0)] = own[(from, 0)]);
+                    let q = forms_of(&forms, &spectra, &permuted);
+                    all.iter_mut().zip(q).for_each(|(values, q)| values.push(q));
+                }
+                for (sum, values) in cumulants.iter_mut().zip(&all) {
+                    let count = values.len() as f64;
+                    let mean = values.iter().sum::<f64>() / count;
+                    sum[0] += mean;
+                    sum[1] += values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+                    sum[2] += values.iter().map(|v| (v - mean).powi(3)).sum::<f64>() / count;
+                }
+            }
+            let all_forms = forms.kernels.iter().flat_map(|kernel| &kernel.forms);
+            for ((form, q), [mean, variance, third]) in all_forms.zip(&q).zip(&cumulants) {
+                let (z, skewness) = forms.standardise(form, *q, &gene).unwrap();
+                assert!(
+                    (z - (q - mean) / variance.sqrt()).abs() < 1e-10,
+                    "{z} {}",
+                    (q - mean) / variance.sqrt()
+                );
+                let expected = third / variance.powf(1.5);
+                assert!((skewness - expected).abs() < 1e-10, "{skewness} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn p_values_do_not_depend_on_the_scale_of_a_gene() {
+        let locations = points(&[40], 3);
+        let spectra = spectra(&locations, &[0.2, 1.0, 5.0]);
+        let forms = NullForms::new(&spectra, &locations).unwrap();
+        let y = values(&locations, |i| locations.coords()[(i, 0)]);
+        let p = forms.p_value(&forms_of(&forms, &spectra, &y), &forms.gene(y.col_as_slice(0)));
+        let scaled = Mat::from_fn(40, 1, |i, _| y[(i, 0)] * 1e-6);
+        let q = forms_of(&forms, &spectra, &scaled);
+        let again = forms.p_value(&q, &forms.gene(scaled.col_as_slice(0)));
+        assert!((p.log10_pval - again.log10_pval).abs() < 1e-9);
+        assert!(p.pval > 0.0 && p.pval < 0.01);
+    }
+
+    #[test]
+    fn strong_signals_have_p_values_beyond_doubles() {
+        // A smooth gradient over a long line.
+        let n = 900;
+        let coords = Mat::from_fn(n, 1, |i, _| i as f64);
+        let locations = Locations::new(coords.as_ref()).unwrap();
+        let kernels = [Kernel::SquaredExponential { lengthscale: 300.0 }];
+        let spectra = Spectrum::dense_all(&kernels, &locations).unwrap();
+        let forms = NullForms::new(&spectra, &locations).unwrap();
+        let y = values(&locations, |i| i as f64 + 0.2 * ((i * i) as f64).sin());
+        let p = forms.p_value(&forms_of(&forms, &spectra, &y), &forms.gene(y.col_as_slice(0)));
+        assert!(p.log10_pval < -400.0 && p.log10_pval.is_finite(), "{p:?}");
+        assert!(p.pval > 0.0);
+    }
+
+    #[test]
+    fn few_locations_and_constant_forms_are_told() {
+        let locations = points(&[6], 2);
+        let error = NullForms::new(&spectra(&locations, &[1.0]), &locations).unwrap_err();
+        assert_eq!(error, Error::TooFewLocations { n: 6, needed: 7 });
+        // A kernel that is the identity says nothing, and does not disturb the others.
+        let locations = points(&[30], 1);
+        let spectra = spectra(&locations, &[1e-9, 1.0]);
+        let forms = NullForms::new(&spectra, &locations).unwrap();
+        assert_eq!(&forms.weights()[..3], &[0.0; 3]);
+        assert!((forms.weights().iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        let y = values(&locations, |i| (i as f64).sin());
+        let p = forms.p_value(&forms_of(&forms, &spectra, &y), &forms.gene(y.col_as_slice(0)));
+        assert!(p.pval > 0.0 && p.pval <= 1.0);
+        let alone = NullForms::new(&spectra[..1], &locations).unwrap_err();
+        assert_eq!(alone, Error::IdenticalLocations);
+    }
+
+    #[test]
+    fn weights_count_correlated_kernels_once() {
+        let locations = points(&[50], 2);
+        let n = 50;
+        let kernels = [0.5, 0.5, 3.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
+        let spectra = Spectrum::dense_all(&kernels, &locations).unwrap();
+        let weights = NullForms::new(&spectra, &locations).unwrap().weights().to_vec();
+        // Correlations from HKH.
+        let h = Mat::from_fn(n, n, |i, j| f64::from(i == j) - 1.0 / n as f64);
+        let centred = kernels.map(|kernel| &h * kernel.at(&locations).block(0..n) * &h);
+        let trace = |a: &Mat<f64>| (0..n).map(|i| a[(i, i)]).sum::<f64>();
+        let covariance =
+            |a: &Mat<f64>, b: &Mat<f64>| (n as f64 - 1.0) * trace(&(a * b)) - trace(a) * trace(b);
+        let raw: Vec<f64> = (0..3)
+            .map(|k| {
+                let rho2 = |l: usize| {
+                    covariance(&centred[k], &centred[l]).powi(2)
+                        / (covariance(&centred[k], &centred[k]) * covariance(&centred[l], &centred[l]))
+                };
+                1.0 / (0..3).map(rho2).sum::<f64>()
+            })
+            .collect();
+        let total: f64 = raw.iter().sum();
+        for (weight, k) in weights.iter().zip([0, 0, 0, 1, 1, 1, 2, 2, 2]) {
+            assert!((weight - raw[k] / total / 3.0).abs() < 1e-10, "{weights:?} {raw:?}");
+        }
+    }
 }

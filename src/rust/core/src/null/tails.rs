@@ -353,3 +353,143 @@ pub fn log_cauchy(log_p: &[f64], weights: &[f64]) -> f64 {
     }
     if scale < 0.0 { scale - (PI * sum).ln() } else { (f64::atan2(1.0, sum) / PI).ln() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use statrs::function::gamma::gamma_ur;
+
+    fn close(got: f64, expected: f64, tolerance: f64, what: &str) {
+        let error = (got - expected).abs() / expected.abs().max(1e-300);
+        assert!(error < tolerance, "{what}: {got} {expected} ({error:e})");
+    }
+
+    #[test]
+    fn gamma_tail_has_its_closed_forms() {
+        // Q(1, x) = exp(-x); Q(k, x) = exp(-x) Σ x^i / i! for whole k.
+        for x in [0.01, 0.3, 1.9, 2.1, 50.0, 2_000.0, 1e5] {
+            close(log_gamma_tail(1.0, x - 1.0), -x, 1e-12, "exponential");
+        }
+        for k in [3, 11, 12, 13, 40, 200_i32] {
+            for ratio in [0.2, 0.5, 0.9, 0.999, 1.0, 1.001, 1.1, 1.5, 2.3, 2.4, 3.0] {
+                let a = f64::from(k);
+                let x = a * ratio;
+                let (mut term, mut sum) = (1.0, 1.0);
+                for i in 1..k {
+                    term *= x / f64::from(i);
+                    sum += term;
+                }
+                let expected = sum.ln() - x;
+                // Where the tail is nearly all, its log is lost in the sum itself.
+                let got = log_gamma_tail(a, ratio - 1.0);
+                let error = (got - expected).abs();
+                let limit = 1e-9 * expected.abs() + 1e-14 * (x + 1.0);
+                assert!(error < limit, "k {k}, ratio {ratio}: {got} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn gamma_tail_agrees_with_another_implementation() {
+        for a in [0.016, 0.3, 0.5, 2.0, 7.7, 11.99, 12.01, 25.0, 300.0, 1e4] {
+            for z in [-2.0_f64, -0.7, -0.1, 0.0, 0.3, 1.0, 3.0, 6.0, 12.0] {
+                let x: f64 = a + z * f64::sqrt(a);
+                if x > 0.0 {
+                    let expected = gamma_ur(a, x);
+                    close(log_gamma_tail(a, x / a - 1.0), expected.ln(), 1e-9, &format!("a {a}, z {z}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn far_tails_keep_their_digits() {
+        // log P(N > 40), from the asymptotic series.
+        close(log_normal(40.0), -804.608_442_013_753_8, 1e-13, "normal at 40");
+        close(log_normal(-8.0), -6.220_960_574_271_784e-16, 1e-9, "normal at -8");
+        close(log_pearson3(40.0, 0.0), -804.608_442_013_753_8, 2e-2, "no skewness");
+        // Skewness 2 is the exponential distribution.
+        close(log_pearson3(5_000.0, 2.0), -5_001.0, 1e-12, "exponential");
+        // A rounding error apart at the switch between methods.
+        for z in [20.0_f64, 200.0] {
+            let (low, high) = (log_pearson3(z, 1.154_700_538_4), log_pearson3(z, 1.154_700_538_3));
+            close(low, high, 1e-8, "switch");
+        }
+    }
+
+    #[test]
+    fn inverse_gaussian_agrees_with_quadrature() {
+        for skewness in [0.3, 1.0, 2.5, 8.0] {
+            let mu: f64 = 3.0 / skewness;
+            let lambda = mu.powi(3);
+            let density = |x: f64| {
+                (lambda / (2.0 * PI * x.powi(3))).sqrt()
+                    * (-lambda * (x - mu).powi(2) / (2.0 * mu * mu * x)).exp()
+            };
+            for z in [-0.2, 0.5, 3.0, 10.0] {
+                if z + mu <= 0.0 {
+                    continue;
+                }
+                // Simpson's rule in log x.
+                let (from, to) = ((z + mu).ln(), (z + mu + 400.0 * (1.0 + skewness * skewness)).ln());
+                let steps = 40_000;
+                let width = (to - from) / f64::from(steps);
+                let mut sum = 0.0;
+                for i in 0..=steps {
+                    let x = (from + f64::from(i) * width).exp();
+                    let weight = if i == 0 || i == steps {
+                        1.0
+                    } else if i % 2 == 1 {
+                        4.0
+                    } else {
+                        2.0
+                    };
+                    sum += weight * density(x) * x;
+                }
+                let expected = (sum * width / 3.0).ln();
+                close(log_inverse_gaussian(z, skewness), expected, 1e-7, &format!("s {skewness}, z {z}"));
+            }
+        }
+    }
+
+    #[test]
+    fn ratio_tail_agrees_with_a_beta_distribution() {
+        // For a projection of rank 2 in d dimensions the ratio is Beta(1, (d - 2)/2).
+        for d in [20.0, 200.0] {
+            let mean = 2.0 / d;
+            let tail = RatioTail::new(&[(1.0 - mean, 2.0), (-mean, d - 2.0)]).unwrap();
+            let sd = (2.0 * (2.0 / d) * (1.0 - 2.0 / d) / (d + 2.0)).sqrt();
+            let skewness = {
+                let (a, b) = (1.0, 0.5 * (d - 2.0));
+                let top: f64 = 2.0 * (b - a) * f64::sqrt(a + b + 1.0);
+                top / ((a + b + 2.0) * f64::sqrt(a * b))
+            };
+            for x in [0.5 * (mean + 0.2), 0.3, 0.6, 0.9, 0.99, 0.9999] {
+                let z = (x - mean) / sd;
+                let got = log_pearson3(z, skewness) + tail.log_correction(z);
+                let expected = 0.5 * (d - 2.0) * f64::ln_1p(-x);
+                assert!(
+                    (got - expected).abs() < 0.04 + 1e-3 * expected.abs(),
+                    "d {d}, x {x}: {got} {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn combination_of_equal_p_values_is_their_value() {
+        for log_p in [-0.01, -0.5, -3.0, -19.9, -20.1, -800.0, -1e5] {
+            close(log_cauchy(&[log_p; 4], &[0.25; 4]), log_p.min(0.999_f64.ln()), 1e-9, "equal");
+        }
+        // The smallest dominates, divided by its weight.
+        close(
+            log_cauchy(&[-2_000.0, -1.0, 0.0], &[0.2, 0.3, 0.5]),
+            -2_000.0 - 0.2_f64.ln(),
+            1e-12,
+            "smallest",
+        );
+        // Continuous where the way of computing changes.
+        let at = |log_p: f64| log_cauchy(&[log_p, -0.1], &[0.5, 0.5]);
+        close(at(-20.0 - 1e-9), at(-20.0 + 1e-9), 1e-8, "switch");
+    }
+}
