@@ -9,6 +9,7 @@
 
 mod invariants;
 mod moments;
+mod roots;
 mod score;
 mod tails;
 
@@ -108,6 +109,9 @@ pub struct LogP {
 impl LogP {
     /// From a natural logarithm.
     fn from_log(log_p: f64) -> Self {
+        if log_p.is_nan() {
+            return Self { log10_pval: f64::NAN, pval: f64::NAN };
+        }
         let log_p = log_p.min(0.0);
         Self { log10_pval: log_p * LOG10_E, pval: log_p.exp().max(f64::MIN_POSITIVE) }
     }
@@ -234,23 +238,31 @@ impl NullForms {
         q.iter().zip(self.kernels.iter().flat_map(|kernel| &kernel.forms)).map(form).collect()
     }
 
+    /// Natural log of each form's p-value, kernel by kernel; NaN where a form does not vary.
+    pub fn log_p_values(&self, q: &[f64], gene: &GeneMoments) -> Vec<f64> {
+        let form = |(q, form): (&f64, &Form)| {
+            self.standardise(form, *q, gene)
+                .map_or(f64::NAN, |(z, skewness)| log_tail(form, z, skewness, gene))
+        };
+        q.iter().zip(self.kernels.iter().flat_map(|kernel| &kernel.forms)).map(form).collect()
+    }
+
     /// The combined p-value of a gene from all its forms, kernel by kernel. NaN where none varies.
     pub fn p_value(&self, q: &[f64], gene: &GeneMoments) -> LogP {
-        let mut log_p = Vec::with_capacity(q.len());
-        let mut weights = Vec::with_capacity(q.len());
-        let forms = self.kernels.iter().flat_map(|kernel| &kernel.forms);
-        for ((q, form), weight) in q.iter().zip(forms).zip(&self.weights) {
-            if let Some((z, skewness)) = self.standardise(form, *q, gene) {
-                log_p.push(log_tail(form, z, skewness, gene));
-                weights.push(*weight);
-            }
-        }
-        let total: f64 = weights.iter().sum();
-        if total <= 0.0 || log_p.iter().any(|p| p.is_nan()) {
-            return LogP { log10_pval: f64::NAN, pval: f64::NAN };
-        }
-        weights.iter_mut().for_each(|weight| *weight /= total);
-        LogP::from_log(tails::log_cauchy(&log_p, &weights))
+        LogP::from_log(combine(&self.log_p_values(q, gene), &self.weights))
+    }
+}
+
+/// The Cauchy combination (Liu & Xie 2020) of p-values, as natural logs; NaN do not count, and the weights of the
+/// others are scaled to a sum of 1. NaN if none has a weight.
+pub fn combine(log_p: &[f64], weights: &[f64]) -> f64 {
+    let counts = || log_p.iter().zip(weights).filter(|(p, _)| !p.is_nan());
+    let total: f64 = counts().map(|(_, weight)| weight).sum();
+    if total > 0.0 {
+        let (log_p, weights): (Vec<f64>, Vec<f64>) = counts().map(|(p, weight)| (p, weight / total)).unzip();
+        tails::log_cauchy(&log_p, &weights)
+    } else {
+        f64::NAN
     }
 }
 
@@ -318,9 +330,6 @@ impl KernelForms {
             start += rank;
 
             let score = sample.form(f64::INFINITY);
-            let centred = sample.centred_values();
-            // A sample has n - 1 dimensions; a full spectrum has one value too many, which is 0.
-            let zeros = range.len() as f64 - 1.0 - centred.len() as f64;
             for (k, (form, &delta)) in forms.iter_mut().zip(deltas).enumerate() {
                 let (squares, cross) = sample.weights(delta);
                 form.squares.extend(squares);
@@ -330,10 +339,7 @@ impl KernelForms {
                 form.cumulants.push(Cumulants::new(&own.invariants));
                 scales[k][0] += own.invariants.t2;
                 scales[k][1] += own.invariants.n * own.shift * own.shift;
-                // H - delta P has the eigenvectors of the score form, H K H.
-                let own_value = |s: f64| if delta.is_infinite() { s } else { s / (s + delta) };
-                eigenvalues[k].extend(centred.iter().map(|s| (own_value(*s) - own.shift, 1.0)));
-                eigenvalues[k].push((-own.shift, zeros));
+                eigenvalues[k].extend(sample.eigenvalues(delta).0);
             }
             let count = (WEIGHT_ENTRIES / range.len()).max(16);
             rows.push(sample.score_rows(&invariants::spread_rows(range.len(), count), score.shift));

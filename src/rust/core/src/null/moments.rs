@@ -137,7 +137,7 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
-    use super::super::invariants::Form;
+    use super::super::invariants::by_products;
     use super::*;
     use faer::Mat;
 
@@ -192,7 +192,7 @@ mod tests {
                 // Centred as a score form.
                 let h = Mat::from_fn(n, n, |i, j| f64::from(i == j) - 1.0 / n as f64);
                 let a = &h * &a * &h;
-                let form = Form::dense(a.clone());
+                let form = by_products(a.clone());
                 let cumulants = Cumulants::new(&form.invariants);
                 let (sums, square) = Sums::new(&y);
                 let scale = square / n as f64;

@@ -1,5 +1,6 @@
 //! Upper tail probabilities as natural logarithms, right far beyond what a double can hold.
 
+use super::roots::falling_root;
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use std::sync::LazyLock;
 
@@ -200,8 +201,8 @@ pub struct RatioTail {
     values: Vec<f64>,
 }
 
-const KNOTS: usize = 192;
-const STEP: f64 = 0.02;
+const KNOTS: usize = 96;
+const STEP: f64 = 0.04;
 
 impl RatioTail {
     /// For eigenvalues with multiplicities, whose sum with them is zero. `None` if all are zero.
@@ -215,14 +216,14 @@ impl RatioTail {
         if !(largest > 0.0 && sd > 0.0) {
             return None;
         }
-        let scaled: Vec<(f64, f64)> = eigenvalues.iter().map(|(v, m)| (v / largest, *m)).collect();
+        let scaled = grouped(eigenvalues, largest);
         let slope = sd / largest;
-        let mut start = 0.0;
+        let mut start = [0.0, 0.1];
         let values = (0..KNOTS)
             .map(|i| {
                 let u = (i as f64 * STEP).powi(2);
                 let (log_p, saddle) = log_ratio(&scaled, u, start);
-                start = saddle;
+                start = [saddle, (saddle - start[0]).max(1e-3)];
                 log_p - log_pearson3(-(-u).exp_m1() / slope, skewness)
             })
             .collect();
@@ -259,8 +260,32 @@ impl RatioTail {
     }
 }
 
+/// Eigenvalues in units of the largest; others that are close to each other are replaced by their mean.
+fn grouped(eigenvalues: &[(f64, f64)], largest: f64) -> Vec<(f64, f64)> {
+    const WIDTH: f64 = 2e-3;
+    let mut sorted: Vec<(f64, f64)> = eigenvalues.iter().map(|(v, m)| (v / largest, *m)).collect();
+    sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut groups: Vec<(f64, f64)> = Vec::new();
+    let mut first = f64::INFINITY;
+    for (v, m) in sorted {
+        match groups.last_mut() {
+            Some(group) if first - v < WIDTH && first < 0.5 && group.1 + m > 0.0 => {
+                group.0 = (group.0 * group.1 + v * m) / (group.1 + m);
+                group.1 += m;
+            }
+            _ => {
+                groups.push((v, m));
+                first = v;
+            }
+        }
+    }
+    groups
+}
+
 /// log P(Σ m (v - q) χ² > 0) at q = 1 - e^-u, max v = 1, and the saddlepoint as -log(1 - theta).
-fn log_ratio(eigenvalues: &[(f64, f64)], u: f64, start: f64) -> (f64, f64) {
+///
+/// `start` is that saddlepoint for a smaller u, and a guess of how far the next one is.
+fn log_ratio(eigenvalues: &[(f64, f64)], u: f64, start: [f64; 2]) -> (f64, f64) {
     // With theta = 2t/(1 + 2tq), 1 - 2t(v - q) is proportional to 1 - theta v, and the saddlepoint's equation gives
     // 1 - q as a ratio of two sums over 1/(1 - theta v); it decreases in theta.
     let gap = |psi: f64| {
@@ -273,7 +298,18 @@ fn log_ratio(eigenvalues: &[(f64, f64)], u: f64, start: f64) -> (f64, f64) {
         }
         (top / bottom).ln() + u
     };
-    let psi = if u > 0.0 { root_from(gap, start) } else { 0.0 };
+    let psi = if u > 0.0 {
+        let (mut low, mut high) = (start[0], start[0] + 1.2 * start[1]);
+        let (mut f_low, mut f_high) = (gap(low), gap(high));
+        while f_high > 0.0 {
+            (low, f_low) = (high, f_high);
+            high += 2.0 * start[1];
+            f_high = gap(high);
+        }
+        falling_root(gap, [low, high], [f_low, f_high], 1e-9)
+    } else {
+        0.0
+    };
     let theta = -(-psi).exp_m1();
     let q = -(-u).exp_m1();
     let t = 0.5 * theta / (1.0 - theta * q);
@@ -293,44 +329,6 @@ fn log_ratio(eigenvalues: &[(f64, f64)], u: f64, start: f64) -> (f64, f64) {
         w + (t * k2.sqrt() / w).ln() / w
     };
     (log_normal(adjusted), psi)
-}
-
-/// The root of a decreasing function at or above `start`, where it is positive.
-fn root_from(f: impl Fn(f64) -> f64, start: f64) -> f64 {
-    let (mut low, mut f_low) = (start, f(start));
-    let mut step = 0.1;
-    let (mut high, mut f_high) = loop {
-        let x = low + step;
-        let value = f(x);
-        if value <= 0.0 {
-            break (x, value);
-        }
-        (low, f_low) = (x, value);
-        step *= 2.0;
-    };
-    // Regula falsi with the Illinois rule.
-    let mut side = 0;
-    for _ in 0..60 {
-        let x = (low * f_high - high * f_low) / (f_high - f_low);
-        let value = f(x);
-        if value.abs() < 1e-12 || high - low < 1e-13 * high {
-            return x;
-        }
-        if value > 0.0 {
-            (low, f_low) = (x, value);
-            if side == 1 {
-                f_high *= 0.5;
-            }
-            side = 1;
-        } else {
-            (high, f_high) = (x, value);
-            if side == -1 {
-                f_low *= 0.5;
-            }
-            side = -1;
-        }
-    }
-    0.5 * (low + high)
 }
 
 /// Combines p-values by the Cauchy combination (Liu & Xie 2020): log of the combined p-value.

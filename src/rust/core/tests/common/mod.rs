@@ -222,15 +222,20 @@ pub struct Tester {
 }
 
 impl Tester {
-    /// The default grid of ten lengthscales.
+    /// The default grid of ten lengthscales, and the default deltas.
     pub fn default_grid(locations: &Locations) -> Self {
+        Self::new(locations, &patina_core::null::DELTAS)
+    }
+
+    /// The default grid of ten lengthscales, and these deltas.
+    pub fn new(locations: &Locations, deltas: &[f64]) -> Self {
         let kernels: Vec<Kernel> = locations
             .default_grid(10)
             .into_iter()
             .map(|lengthscale| Kernel::SquaredExponential { lengthscale })
             .collect();
         let spectra = Spectrum::dense_all(&kernels, locations).expect("spectra");
-        let forms = NullForms::new(&spectra, locations).expect("forms");
+        let forms = NullForms::with_deltas(&spectra, locations, deltas).expect("forms");
         Self { spectra, forms }
     }
 
