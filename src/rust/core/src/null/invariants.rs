@@ -20,6 +20,9 @@ use std::ops::Range;
 /// Samples with more locations than this do not form A.
 const DENSE_LIMIT: usize = 1000;
 
+/// Samples with more locations do not look at all of the kernel's entries: it is smooth if it has a spectrum.
+const KERNEL_LIMIT: usize = 20_000;
+
 /// Kernels with fewer eigenvalues than this form Yᵀ Y.
 const GRAM_LIMIT: usize = 300;
 
@@ -52,7 +55,7 @@ impl<'a> SampleSpectrum<'a> {
 
     /// With what large samples need of the kernel's own entries; `rows` are the sample's.
     pub fn with_kernel(mut self, kernel: &KernelAt<'_>, rows: Range<usize>) -> Self {
-        if self.n() > DENSE_LIMIT {
+        if (DENSE_LIMIT + 1..=KERNEL_LIMIT).contains(&self.n()) {
             self.kernel_cubes = kernel_cubes(kernel, rows);
         }
         self
