@@ -1,7 +1,8 @@
 # The olfactory bulb as a user runs it: from residuals, and from counts, to the tibble, beside the products
 # that nobody can do without (the genes' projections on the eigenvectors of ten kernels).
 #
-# Usage: Rscript bench/whole_call.R [threads]      (PATINA_DATA: a folder with the data; else it is downloaded)
+# Usage: Rscript bench/whole_call.R [threads]
+# The data are downloaded, unless PATINA_DATA is a folder that has them.
 
 source(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))), "measure.R"))
 
