@@ -23,7 +23,10 @@ use std::ops::Range;
 const CUTOFF: f64 = 1e-8;
 
 /// Most stored kernel values of all samples (8 bytes each).
-const ENTRY_LIMIT: f64 = 2.5e8;
+const ENTRY_LIMIT: f64 = 1.5e8;
+
+/// Most products that may be spent on tr K³; above it comes from the probes, as the log determinant does.
+const TRIANGLE_LIMIT: f64 = 1e10;
 
 /// Vectors that Lanczos works on together.
 const LANES: usize = 16;
@@ -35,7 +38,7 @@ const GENE_STEPS: [usize; 5] = [5, 9, 16, 28, 45];
 const PROBE_STEPS: (usize, usize) = (12, 40);
 
 /// Same-coloured locations are so many lengthscales and spacings apart.
-const APART: (f64, f64) = (5.0, 2.0);
+const APART: (f64, f64) = (4.0, 2.0);
 
 /// Largest difference of Gauss and Radau quadrature, in units of the log likelihood, for the log determinant and for a
 /// gene, and the share of the gene's LLR that comes on top.
@@ -124,6 +127,13 @@ pub struct GeneQuadrature {
 }
 
 impl Krylov {
+    /// Whether the matrix of an SE kernel would have few enough entries.
+    pub(crate) fn affordable(lengthscale: f64, locations: &Locations) -> bool {
+        let entries =
+            |rows: &Range<usize>| Sparse::expected_entries(&Tree::new(locations, rows.clone()), lengthscale);
+        locations.samples().iter().map(entries).sum::<f64>() <= ENTRY_LIMIT
+    }
+
     /// Prepares an SE kernel, in the current rayon pool. `None` if its matrix would have too many entries.
     ///
     /// # Errors
@@ -136,13 +146,11 @@ impl Krylov {
         let spacing = locations.spacing();
         let apart = APART.0 * lengthscale + APART.1 * spacing;
         let mut parts = Vec::new();
-        let mut entries = 0.0;
+        if !Self::affordable(lengthscale, locations) {
+            return Ok(None);
+        }
         for rows in locations.samples() {
             let tree = Tree::new(locations, rows.clone());
-            entries += Sparse::expected_entries(&tree, lengthscale);
-            if entries > ENTRY_LIMIT {
-                return Ok(None);
-            }
             parts.push(Part::new(&tree, lengthscale, apart, &grid));
         }
         let n = locations.len();
@@ -213,7 +221,9 @@ impl Krylov {
             rows: part.row_sums.clone(),
             squares: (0..n).map(|i| power(i, 2)).collect(),
             cubes: (0..n).map(|i| power(i, 3)).sum(),
-            triangles: part.spectrum.iter().map(|(node, weight)| weight * (node - 1.0).powi(3)).sum(),
+            triangles: part.matrix.triangles().unwrap_or_else(|| {
+                part.spectrum.iter().map(|(node, weight)| weight * (node - 1.0).powi(3)).sum()
+            }),
         }
     }
 
@@ -479,6 +489,40 @@ impl Sparse {
 
     fn widest_row(&self) -> usize {
         (0..self.n()).map(|i| self.row(i).len()).max().unwrap_or(0)
+    }
+
+    /// `tr (K - I)³`, if that does not take too long.
+    fn triangles(&self) -> Option<f64> {
+        let n = self.n();
+        let work: f64 = (0..n).map(|i| (self.row(i).len() as f64).powi(2)).sum();
+        if work > TRIANGLE_LIMIT {
+            return None;
+        }
+        const ROWS: usize = 1024;
+        let sums: Vec<f64> = (0..n.div_ceil(ROWS))
+            .into_par_iter()
+            .map(|piece| {
+                let mut own = vec![0.0; n];
+                let mut sum = 0.0;
+                for i in piece * ROWS..((piece + 1) * ROWS).min(n) {
+                    for e in self.row(i) {
+                        own[self.columns[e] as usize] = f64::from(self.values[e]);
+                    }
+                    for e in self.row(i) {
+                        let other = self.row(self.columns[e] as usize);
+                        let common: f64 = self.columns[other.clone()]
+                            .iter()
+                            .zip(&self.values[other])
+                            .map(|(&m, &v)| f64::from(v) * own[m as usize])
+                            .sum();
+                        sum += f64::from(self.values[e]) * common;
+                    }
+                    self.row(i).for_each(|e| own[self.columns[e] as usize] = 0.0);
+                }
+                sum
+            })
+            .collect();
+        Some(sums.iter().sum())
     }
 
     /// `out = K x`.

@@ -6,6 +6,7 @@
 use crate::cholesky::{CHUNK, Factor};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::krylov::Krylov;
 use crate::locations::Locations;
 use crate::tree::Tree;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -21,6 +22,9 @@ const DROPPED_TRACE: f64 = 1e-14;
 
 /// The share of K's trace that pivoted Cholesky may leave: LLRs up to 2,200 are then right to 0.02.
 pub const CHOLESKY_TOLERANCE: f64 = 1e-11;
+
+/// The most it may leave where nothing else will do. With n = 100,000 LLRs may then be off by 0.01 at delta = 1.
+const LOOSEST_TOLERANCE: f64 = 1.01e-7;
 
 /// Up to so many locations every kernel is decomposed densely.
 const SMALL: usize = 1000;
@@ -251,20 +255,38 @@ impl Spectrum {
         if n <= SMALL {
             return Self::dense(kernel, locations).map(Some);
         }
-        let affordable = RANK_LIMIT.min((WORK_LIMIT / n as f64).sqrt() as usize);
-        let limit = if n <= DENSE_LIMIT { n / 2 } else { affordable };
-        let smooth = match kernel {
-            Kernel::SquaredExponential { lengthscale } if n <= DENSE_LIMIT => lengthscale >= FINE * spacing,
-            Kernel::SquaredExponential { lengthscale } => predicted_rank(lengthscale, locations) <= limit,
-            Kernel::Linear => true,
-            Kernel::Cosine { .. } => false,
-        };
-        if smooth
-            && let Some(spectrum) = Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, limit)?
-        {
-            return Ok(Some(spectrum));
+        if n <= DENSE_LIMIT {
+            let smooth = match kernel {
+                Kernel::SquaredExponential { lengthscale } => lengthscale >= FINE * spacing,
+                Kernel::Linear => true,
+                Kernel::Cosine { .. } => false,
+            };
+            let low_rank = if smooth {
+                Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, n / 2)?
+            } else {
+                None
+            };
+            return low_rank.map_or_else(|| Self::dense(kernel, locations), Ok).map(Some);
         }
-        if n <= DENSE_LIMIT { Self::dense(kernel, locations).map(Some) } else { Ok(None) }
+        let limit = RANK_LIMIT.min((WORK_LIMIT / n as f64).sqrt() as usize);
+        let Kernel::SquaredExponential { lengthscale } = kernel else {
+            return Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, limit);
+        };
+        // Between what a sparse matrix and a factor at the usual tolerance can do, the tolerance gives way.
+        let mut tolerance = CHOLESKY_TOLERANCE;
+        while tolerance <= LOOSEST_TOLERANCE {
+            if predicted_rank(lengthscale, locations, tolerance) <= limit {
+                let spectrum = Self::pivoted_cholesky(kernel, locations, tolerance, limit * 5 / 4)?;
+                if spectrum.is_some() {
+                    return Ok(spectrum);
+                }
+            }
+            if Krylov::affordable(lengthscale, locations) {
+                break;
+            }
+            tolerance *= 10.0;
+        }
+        Ok(None)
     }
 
     /// Appends a sample's eigenpairs, values in increasing order; clips the negative, drops the negligible.
@@ -337,11 +359,11 @@ impl Spectrum {
     }
 }
 
-/// About the rank of an SE kernel to a relative accuracy of [`CHOLESKY_TOLERANCE`].
+/// About the rank of an SE kernel to a relative accuracy of `tolerance`.
 ///
 /// The eigenvalues of a region of volume v are those of v / (2 pi)^d plane waves per volume of wave vectors, and fall
 /// below the tolerance at |k| l = sqrt(2 log(1 / tolerance)). The region is the locations' own, in boxes of side 2 l.
-fn predicted_rank(lengthscale: f64, locations: &Locations) -> usize {
+fn predicted_rank(lengthscale: f64, locations: &Locations, tolerance: f64) -> usize {
     let side = 2.0 * lengthscale;
     let coords = locations.coords();
     let mut boxes = std::collections::HashSet::new();
@@ -353,7 +375,7 @@ fn predicted_rank(lengthscale: f64, locations: &Locations) -> usize {
             boxes.insert((sample, place));
         }
     }
-    let reach = (-2.0 * CHOLESKY_TOLERANCE.ln()).sqrt() / std::f64::consts::PI;
+    let reach = (-2.0 * tolerance.ln()).sqrt() / std::f64::consts::PI;
     let ball = [2.0, std::f64::consts::PI, 4.0 / 3.0 * std::f64::consts::PI][locations.dim() - 1];
     (boxes.len() as f64 * ball * reach.powi(locations.dim() as i32)) as usize
 }
@@ -457,7 +479,7 @@ mod tests {
         let (one, three) = (run(1), run(3));
         assert_eq!(one.values(), three.values());
         assert_eq!(one.blocks()[0].vectors(), three.blocks()[0].vectors());
-        let predicted = predicted_rank(6.0, &locations) as f64;
+        let predicted = predicted_rank(6.0, &locations, 1e-11) as f64;
         assert!((0.5..2.0).contains(&(predicted / one.rank() as f64)), "{predicted} {}", one.rank());
     }
 
