@@ -5,7 +5,7 @@ mod common;
 use common::{bulb, reference_table};
 use faer::Mat;
 use patina_core::model_search::compare;
-use patina_core::{Kernel, Locations, SpatialTest};
+use patina_core::{Approximation, Kernel, Locations, SpatialTest};
 
 #[test]
 fn hits_follow_spatialdes_models() {
@@ -23,7 +23,7 @@ fn hits_follow_spatialdes_models() {
     kernels.extend(grid.iter().map(|&period| Kernel::Cosine { period }));
     kernels.push(Kernel::Linear);
     let groups: Vec<usize> = (0..21).map(|k| k / 10).collect();
-    let test = SpatialTest::with_groups(&kernels, &groups, locations).unwrap();
+    let test = SpatialTest::with_groups(&kernels, &groups, locations, Approximation::Auto).unwrap();
 
     let models = reference.text("model");
     let (se, scale) = (reference.column("SE_prob"), reference.column("l"));
