@@ -1,3 +1,7 @@
+#' Keeps errors from printing: they reach R as conditions, by way of a panic.
+#' @noRd
+rust_silence_panics <- function() .Call(wrap__rust_silence_panics)
+
 #' The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
 #' @noRd
 rust_find_patterns <- function(coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, threads) .Call(wrap__rust_find_patterns, coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, threads)

@@ -48,3 +48,7 @@ resolve_threads <- function(threads = NULL, call = rlang::caller_env()) {
   }
   as.integer(threads)
 }
+
+.onLoad <- function(libname, pkgname) {
+  call_rust(rust_silence_panics)
+}
