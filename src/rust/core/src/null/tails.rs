@@ -197,12 +197,17 @@ pub fn log_inverse_gaussian(z: f64, skewness: f64) -> f64 {
 pub struct RatioTail {
     /// q per standard deviation, divided by max μ.
     slope: f64,
-    /// Knots at u = (i · step)².
     values: Vec<f64>,
+    /// Knot i is at √u = root · sinh(i · step).
+    root: f64,
+    step: f64,
 }
 
 const KNOTS: usize = 96;
+/// The table's last argument is that of so many equal steps in √u.
 const STEP: f64 = 0.04;
+/// The first knot is at most so many standard deviations from the mean.
+const FIRST_KNOT: f64 = 0.03;
 
 impl RatioTail {
     /// For eigenvalues with multiplicities, whose sum with them is zero. `None` if all are zero.
@@ -219,15 +224,16 @@ impl RatioTail {
         let scaled = grouped(eigenvalues, largest);
         let slope = sd / largest;
         let mut start = [0.0, 0.1];
+        let (root, step) = spacing(slope);
         let values = (0..KNOTS)
             .map(|i| {
-                let u = (i as f64 * STEP).powi(2);
+                let u = (root * (i as f64 * step).sinh()).powi(2);
                 let (log_p, saddle) = log_ratio(&scaled, u, start);
                 start = [saddle, (saddle - start[0]).max(1e-3)];
                 log_p - log_pearson3(-(-u).exp_m1() / slope, skewness)
             })
             .collect();
-        Some(Self { slope, values })
+        Some(Self { slope, values, root, step })
     }
 
     /// log of the ratio of the tails, z standard deviations from the mean.
@@ -238,15 +244,13 @@ impl RatioTail {
         }
         let rest = 1.0 - self.slope * z;
         // Beyond the bound only by rounding.
-        let at = (-rest.max(1e-300).ln()).sqrt() / STEP;
+        let u = -rest.max(1e-300).ln();
+        let at = (u.sqrt() / self.root).asinh() / self.step;
         let i = (at as usize).min(KNOTS - 3);
         if i + 2 >= KNOTS - 1 {
             // Linear in u.
-            let (u, u1, u0) = (
-                (at * STEP).powi(2),
-                ((KNOTS - 1) as f64 * STEP).powi(2),
-                ((KNOTS - 2) as f64 * STEP).powi(2),
-            );
+            let [u1, u0] =
+                [KNOTS - 1, KNOTS - 2].map(|k| (self.root * (k as f64 * self.step).sinh()).powi(2));
             let (v1, v0) = (self.values[KNOTS - 1], self.values[KNOTS - 2]);
             return v1 + (v1 - v0) / (u1 - u0) * (u - u1);
         }
@@ -258,6 +262,24 @@ impl RatioTail {
         let (c2, c3) = (3.0 * (v1 - v0) - 2.0 * m0 - m1, 2.0 * (v0 - v1) + m0 + m1);
         v0 + t * (m0 + t * (c2 + t * c3))
     }
+}
+
+/// `root` and `step` of a table whose knots are dense enough near the mean: a kernel with few close pairs of locations
+/// has a bound thousands of standard deviations away.
+fn spacing(slope: f64) -> (f64, f64) {
+    let last = (KNOTS - 1) as f64;
+    let finer = (STEP * STEP / (FIRST_KNOT * slope)).sqrt();
+    // sinh(last · step) / (last · step) = finer.
+    let (mut low, mut high) = (1e-3 / last, 50.0 / last);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if (last * middle).sinh() < finer * last * middle {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    (STEP * last / (last * low).sinh(), low)
 }
 
 /// Eigenvalues in units of the largest; others that are close to each other are replaced by their mean.
@@ -489,5 +511,23 @@ mod tests {
         // Continuous where the way of computing changes.
         let at = |log_p: f64| log_cauchy(&[log_p, -0.1], &[0.5, 0.5]);
         close(at(-20.0 - 1e-9), at(-20.0 + 1e-9), 1e-8, "switch");
+    }
+
+    #[test]
+    fn a_single_pair_among_many_locations_has_its_own_tail() {
+        // Eigenvalues 1 and -1 among zeros: y'Ay is x² - w², whose tail is an integral of Bessel's K₀.
+        let d = 20_000.0;
+        let tail = RatioTail::new(&[(1.0, 1.0), (-1.0, 1.0), (0.0, d - 2.0)]).unwrap();
+        for z in [0.1, 0.4, 1.0, 2.0, 4.0, 8.0, 16.0] {
+            let q = z * 2.0;
+            let step = 1e-4;
+            let sum: f64 = (0..100_000)
+                .map(|i| ((i as f64 + 0.5) * step).cosh())
+                .map(|cosh| (-0.5 * q * cosh).exp() / cosh)
+                .sum();
+            let exact = (sum * step / std::f64::consts::PI).ln();
+            let own = log_pearson3(z, 0.0) + tail.log_correction(z);
+            assert!((own - exact).abs() < 0.15, "{z}: {own} {exact}");
+        }
     }
 }
