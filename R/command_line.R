@@ -82,6 +82,12 @@ command_line_parser <- function() {
         help = "calibrated, or spatialde for SpatialDE's own p-values [%default]"
       ),
       option(
+        "--approximation",
+        default = "auto",
+        metavar = "HOW",
+        help = "of the test's kernels: auto, exact, pivoted_cholesky or krylov [%default]"
+      ),
+      option(
         "--fdr",
         type = "double",
         default = 0.05,
@@ -355,7 +361,8 @@ analyse_files <- function(options) {
   prepared$covariates <- options$covariates
   prepared$sample_id <- options$sample
 
-  results <- do.call(spatial_test, c(prepared, list(pval_method = options$pval_method)))
+  how <- options[c("pval_method", "approximation")]
+  results <- do.call(spatial_test, c(prepared, how))
   hits <- results[which(results$qval < options$fdr), ]
   say(nrow(results), " genes tested, ", nrow(hits), " at a q-value below ", options$fdr)
   tables <- stats::setNames(list(results), options$results)

@@ -4,11 +4,11 @@ rust_silence_panics <- function() .Call(wrap__rust_silence_panics)
 
 #' The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
 #' @noRd
-rust_find_patterns <- function(coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, threads) .Call(wrap__rust_find_patterns, coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, threads)
+rust_find_patterns <- function(coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads) .Call(wrap__rust_find_patterns, coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads)
 
 #' Patterns at new locations; samples counted from 1.
 #' @noRd
-rust_predict_patterns <- function(coords, sizes, lengthscale, coefficients, pattern_sizes, noise, new, sample, threads) .Call(wrap__rust_predict_patterns, coords, sizes, lengthscale, coefficients, pattern_sizes, noise, new, sample, threads)
+rust_predict_patterns <- function(coords, sizes, lengthscale, coefficients, pattern_sizes, noise, new, sample, approximation, threads) .Call(wrap__rust_predict_patterns, coords, sizes, lengthscale, coefficients, pattern_sizes, noise, new, sample, approximation, threads)
 
 #' Storey-Tibshirani q-values; NA stays NA, `pi0` `NULL` or NA means that it is estimated.
 #' @noRd

@@ -2,6 +2,9 @@
 
 kernel_models <- c("SE", "PER", "linear")
 
+# How kernels are decomposed; the first suits itself to each kernel.
+approximations <- c("auto", "exact", "pivoted_cholesky", "krylov")
+
 #' The kernels to try
 #'
 #' @returns A data.frame with a row for each kernel: `model`, `lengthscale` (or period; `NA` for the
@@ -83,6 +86,7 @@ prepare_fitter <- function(
   approximation = "auto"
 ) {
   spots <- sample_order(input)
+  check_approximation(approximation, kernels, spots$sizes, threads, call)
   test <- call_rust(
     rust_prepare_test,
     input$coords[spots$order, , drop = FALSE],
@@ -102,6 +106,71 @@ prepare_fitter <- function(
     groups = max(kernels$group),
     description = tibble::as_tibble(c(kernels[c("model", "lengthscale")], description))
   )
+}
+
+#' Can this approximation serve these kernels, and has this machine the memory?
+#'
+#' @param kernels From `kernel_table()`.
+#' @param sizes Spots in each sample.
+#' @param available Bytes of memory.
+#' @noRd
+check_approximation <- function(
+  approximation,
+  kernels,
+  sizes,
+  threads,
+  call,
+  available = available_memory()
+) {
+  served <- switch(
+    approximation,
+    krylov = "SE",
+    pivoted_cholesky = c("SE", "linear"),
+    kernel_models
+  )
+  others <- setdiff(kernels$model, served)
+  if (length(others) > 0L) {
+    abort_patina(
+      c(
+        "{.code approximation = \"{approximation}\"} cannot serve {.val {others}} kernels,
+          only {.val {served}}.",
+        i = "Leave {cli::qty(others)}{?it/them} out of {.arg kernels}, or use
+          {.code approximation = \"auto\"}, which takes for each kernel what serves it."
+      ),
+      class = "approximation",
+      call = call
+    )
+  }
+  if (approximation == "exact") {
+    # all eigenvectors, and a matrix, its eigenvectors and as much again at each decomposition
+    matrices <- nrow(kernels) + 3 * min(threads, nrow(kernels))
+    needed <- 8 * sum(as.double(sizes)^2) * matrices
+    if (needed > available) {
+      gigabytes <- sprintf("%.1f", c(needed, available) / 1e9)
+      abort_patina(
+        c(
+          "{.code approximation = \"exact\"} takes too much memory with {sum(sizes)} spots and
+            {nrow(kernels)} kernel{?s}.",
+          x = "It needs about {gigabytes[1]} GB; {gigabytes[2]} GB are available.",
+          i = "Use {.code approximation = \"auto\"}, or fewer {.arg lengthscales}."
+        ),
+        class = "approximation",
+        call = call
+      )
+    }
+  }
+}
+
+#' Bytes of memory that are free to use; `Inf` where the system does not say
+#' @noRd
+available_memory <- function() {
+  lines <- tryCatch(
+    readLines("/proc/meminfo", warn = FALSE),
+    error = \(cnd) character(),
+    warning = \(cnd) character()
+  )
+  kilobytes <- grep("^MemAvailable:", lines, value = TRUE)
+  if (length(kilobytes) == 1L) 1024 * as.numeric(gsub("\\D", "", kilobytes)) else Inf
 }
 
 #' Fit genes, block by block

@@ -51,6 +51,7 @@ model_search <- function(
   probabilities = c("bic", "spatialde"),
   normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
+  approximation = c("auto", "exact", "pivoted_cholesky", "krylov"),
   assay = "counts",
   sample_info = NULL,
   sample_id = NULL,
@@ -62,6 +63,7 @@ model_search <- function(
   call <- rlang::current_env()
   probabilities <- rlang::arg_match(probabilities)
   normalization <- rlang::arg_match(normalization)
+  approximation <- rlang::arg_match(approximation)
   threads <- resolve_threads(threads)
   workers <- check_workers(BPPARAM, call)
   input <- as_input(x, coords, assay, sample_info, sample_id)
@@ -75,6 +77,7 @@ model_search <- function(
       normalizer,
       se,
       "calibrated",
+      approximation,
       threads,
       progress,
       call,
@@ -82,7 +85,7 @@ model_search <- function(
     )$result
   }
   chosen <- choose_genes(results, input, call)
-  fitter <- prepare_fitter(input, kernels, calibrated = FALSE, threads, call)
+  fitter <- prepare_fitter(input, kernels, calibrated = FALSE, threads, call, approximation)
   fits <- fit_genes(
     fitter,
     input,
@@ -97,6 +100,7 @@ model_search <- function(
     "patina_models",
     input,
     kernels = fitter$description,
+    approximation = approximation,
     normalization = normalization,
     probabilities = probabilities
   )

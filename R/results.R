@@ -286,17 +286,28 @@ kernels_summary <- function(kernels) {
     },
     character(1L)
   )
-  paste(one, collapse = ", ")
+  engines <- setdiff(kernels$engine, "dense")
+  paste0(
+    paste(one, collapse = ", "),
+    if (length(engines) > 0L) {
+      sprintf("; %d approximated by %s", sum(kernels$engine %in% engines), paste(engines, collapse = ", "))
+    }
+  )
 }
 
 hits_summary <- function(x) {
-  untested <- if (is.null(x[["status"]])) 0L else sum(x$status != "ok", na.rm = TRUE)
+  status <- x[["status"]] %||% "ok"
+  unknown <- sum(status %in% "not converged")
+  untested <- sum(status != "ok", na.rm = TRUE) - unknown
   text <- c(
     if (is.numeric(x[["qval"]])) {
       sprintf("%s with qval < 0.05", format(sum(x$qval < 0.05, na.rm = TRUE), big.mark = ","))
     },
     if (untested > 0L) {
       sprintf("%s not tested (see status)", format(untested, big.mark = ","))
+    },
+    if (unknown > 0L) {
+      sprintf("%s not converged", format(unknown, big.mark = ","))
     }
   )
   if (length(text) > 0L) c(genes = paste(text, collapse = ", "))

@@ -8,13 +8,30 @@
 call_rust <- function(fn, ..., call = rlang::caller_env()) {
   tryCatch(
     fn(...),
-    error = function(cnd) {
-      abort_patina(
-        c("The compiled core reports an error.", x = "{conditionMessage(cnd)}"),
-        class = "rust",
-        call = call
-      )
-    }
+    error = function(cnd) abort_rust(conditionMessage(cnd), call)
+  )
+}
+
+#' Signal an error of the core
+#'
+#' @param message What it says, with the kind of error in brackets in front if it is one of those told apart.
+#' @noRd
+abort_rust <- function(message, call) {
+  kind <- sub("^\\[([a-z]+)\\] .*", "\\1", message)
+  text <- sub("^\\[[a-z]+\\] ", "", message)
+  switch(
+    kind,
+    unsupported = abort_patina(
+      c(
+        "A kernel cannot be had over so many locations.",
+        x = "{text}",
+        i = "Leave it out, or see {.emph Large tissues} in {.help spatial_test}."
+      ),
+      class = "approximation",
+      call = call
+    ),
+    file = abort_patina(c("A file cannot be used.", x = "{text}"), class = "file", call = call),
+    abort_patina(c("The compiled core reports an error.", x = "{text}"), class = "rust", call = call)
   )
 }
 

@@ -33,6 +33,9 @@
 #'   changed.
 #' @param tolerance A run ends when an iteration raises the bound by less than this share of it.
 #' @param max_iterations The most iterations of a run.
+#' @param approximation How the kernels are decomposed. `"auto"` is `"exact"` up to 1,000 spots, and for
+#'   lengthscales below 3 spacings of the spots up to 5,000; otherwise `"pivoted_cholesky"`, whose rank
+#'   limits how short a lengthscale may be. See Large tissues in [spatial_test()].
 #' @returns An object of class `patina_patterns`, a list with the elements
 #' * `genes`: a tibble of `gene`, `pattern` (1 is the pattern with the most genes; `NA` for a gene
 #'   that could not be used) and `membership` (its probability, between 0 and 1), in the order of
@@ -50,6 +53,8 @@
 #' * `model`: what `predict()` needs.
 #' @section Errors:
 #' `patina_error_argument` for an argument outside its range, among them more patterns than genes;
+#' `patina_error_approximation` if a lengthscale is too short for so many spots, or memory for
+#' `approximation = "exact"`;
 #' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. A
 #' gene that is constant or has values that are not finite gets the pattern `NA` and a warning of
 #' class `patina_warning_genes`.
@@ -81,12 +86,14 @@ spatial_patterns <- function(
   sample_id = NULL,
   tolerance = 1e-9,
   max_iterations = 1000L,
+  approximation = c("auto", "exact", "pivoted_cholesky"),
   threads = NULL,
   progress = interactive()
 ) {
   rlang::check_dots_empty()
   call <- rlang::current_env()
   normalization <- rlang::arg_match(normalization)
+  approximation <- rlang::arg_match(approximation)
   threads <- resolve_threads(threads)
   check_whole_number(restarts, min = 1)
   check_whole_number(max_iterations, min = 1)
@@ -120,6 +127,7 @@ spatial_patterns <- function(
       covariates = covariates,
       sample_info = sample_info,
       sample_id = sample_id,
+      approximation = approximation,
       threads = threads,
       progress = progress
     )
@@ -138,7 +146,15 @@ spatial_patterns <- function(
     sizes = order$sizes,
     sample_id = input$sample_id,
     spots = input$spots,
+    approximation = approximation,
     normalization = normalization
+  )
+  check_approximation(
+    approximation,
+    data.frame(model = "SE", lengthscale = lengthscale),
+    order$sizes,
+    threads,
+    call
   )
   settings <- list(
     n_patterns = as.integer(n_patterns),
@@ -321,6 +337,7 @@ fit_patterns <- function(model, y, lengthscale, settings, threads, progress, cal
       settings$seed,
       settings$tolerance,
       settings$max_iterations,
+      model$approximation,
       threads,
       call = call
     )
@@ -594,6 +611,7 @@ predict.patina_patterns <- function(
     object$noise,
     new,
     sample,
+    model$approximation %||% "auto",
     resolve_threads(threads)
   )
   pattern_table(c(places, as.data.frame(new)), fit[c("value", "se")], wide)

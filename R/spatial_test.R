@@ -38,6 +38,35 @@
 #' spatial gene, 20 % (260 spots) to 86 % (1,000 spots) of the genes with 200 counts and more have p-values
 #' below 0.05. Where depth is not spatial either keeps its level.
 #'
+#' @section Large tissues:
+#' `approximation` says how the kernels' matrices are brought into a form that the likelihood can use.
+#' - `"exact"`: a dense eigendecomposition. O(n³) time and O(n²) memory: for each kernel about 20 seconds
+#'   and 130 MB with 4,000 spots.
+#' - `"pivoted_cholesky"`: a low-rank factor that leaves at most a share of 1e-11 of the matrix's trace. With
+#'   4,000 spots, log likelihood ratios up to 2,200 were within 0.02 of the exact ones. The rank is small for
+#'   long lengthscales, and close to the number of spots below 3 spacings. (A spacing is the median distance
+#'   of a spot to its nearest neighbour.)
+#' - `"krylov"`: Lanczos quadrature on a sparse matrix, gene by gene, for short lengthscales. It goes on until
+#'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 45 steps;
+#'   the log determinant is known to 0.02. SE kernels only, and only their scores go into p-values.
+#' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"pivoted_cholesky"` from 3 spacings on
+#'   and for the linear kernel, if the rank stays below half the number of spots, otherwise `"exact"`.
+#'   Above, `"pivoted_cholesky"` where the rank is affordable (5,000 with 40,000 spots, 3,000 with 100,000),
+#'   otherwise `"krylov"`; between the two, where neither will do, factors that leave up to 1e-7 of the
+#'   trace.
+#'
+#' The attribute `patina` of the result tells what was done: `attr(x, "patina")$kernels` has, for each kernel,
+#' `model`, `lengthscale`, `engine` (`"dense"` for `"exact"`), `rank` (eigenvalues kept; for `"krylov"` the
+#' number of spots) and `error_bound`: about the largest error of a log likelihood ratio at delta = 1. It
+#' grows as 1 / delta.
+#'
+#' A gene with the status `"not converged"` has a best kernel whose log likelihood ratio may be off by more
+#' than 0.02 and 1e-4 of itself. Such genes are strongly spatial, with little noise. All that belongs to the
+#' fit (`model`, `lengthscale`, `fsv`, `llr`, variances, ...) is `NA` then, instead of a number in doubt;
+#' the calibrated p-value does not depend on the fit, and stays. To fit such genes all the same, test them
+#' alone with the longer `lengthscales` only, or with `"pivoted_cholesky"` or `"exact"` if memory and time
+#' allow.
+#'
 #' @section SpatialDE's names:
 #' | patina | SpatialDE |
 #' | --- | --- |
@@ -64,6 +93,9 @@
 #' @param lengthscales Lengthscales of the SE kernels and periods of the cosine, in units of `coords`. By
 #'   default ten, log-spaced from half the smallest non-zero to twice the largest distance of two spots.
 #' @param pval_method `"calibrated"` or `"spatialde"`; see below.
+#' @param approximation How kernels over many spots are decomposed: `"auto"` (the way that suits the kernel
+#'   and the number of spots; up to 1,000 of them always the exact one), `"exact"`, `"pivoted_cholesky"` or
+#'   `"krylov"`. See Large tissues in [spatial_test()].
 #' @param assay The assay to take from a SummarizedExperiment.
 #' @param sample_info A data.frame with a row for each spot, for `covariates` and `sample_id`; for a
 #'   SummarizedExperiment its colData by default.
@@ -84,7 +116,8 @@
 #'   \item{gene}{name}
 #'   \item{status}{`"ok"`, or why the gene was not tested: `"constant"`, `"all-zero"`, `"non-finite"`; its
 #'     other columns are then `NA`; `"failed"`: so was its block on a worker, with a warning.
-#'     `"no p-value"`: too few spots for one}
+#'     `"no p-value"`: too few spots for one; `"not converged"`: its fit is not known well enough and `NA`,
+#'     but it has a p-value, see Large tissues}
 #'   \item{n}{number of spots}
 #'   \item{model, lengthscale}{the best kernel, and its lengthscale or period in units of `coords`}
 #'   \item{fsv}{fraction of variance that is spatial, 0 to 1}
@@ -104,8 +137,9 @@
 #' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and
 #' names that do not match have the subclasses `patina_error_input`, `patina_error_coords` and
 #' `patina_error_names`; values that are not counts, unless `normalization = "none"`,
-#' `patina_error_counts`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written to the
-#' temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of one
+#' `patina_error_counts`; an `approximation` that cannot serve the kernels, or not within this machine's
+#' memory, `patina_error_approximation`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written
+#' to the temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of one
 #' block only: a warning of class `patina_warning_failed_genes` names them.
 #'
 #' @references
@@ -125,6 +159,7 @@ spatial_test <- function(
   kernels = "SE",
   lengthscales = NULL,
   pval_method = c("calibrated", "spatialde"),
+  approximation = c("auto", "exact", "pivoted_cholesky", "krylov"),
   assay = "counts",
   sample_info = NULL,
   sample_id = NULL,
@@ -136,18 +171,30 @@ spatial_test <- function(
   call <- rlang::current_env()
   normalization <- rlang::arg_match(normalization)
   pval_method <- rlang::arg_match(pval_method)
+  approximation <- rlang::arg_match(approximation)
   threads <- resolve_threads(threads)
   workers <- check_workers(BPPARAM, call)
   input <- as_input(x, coords, assay, sample_info, sample_id)
 
   normalizer <- new_normalizer(input, normalization, covariates, call)
   kernels <- kernel_table(kernels, lengthscales, input, call)
-  test <- spatial_test_impl(input, normalizer, kernels, pval_method, threads, progress, call, workers)
+  test <- spatial_test_impl(
+    input,
+    normalizer,
+    kernels,
+    pval_method,
+    approximation,
+    threads,
+    progress,
+    call,
+    workers
+  )
   new_result(
     test$result,
     "patina_test",
     input,
     kernels = test$kernels,
+    approximation = approximation,
     normalization = normalization,
     pval_method = pval_method
   )
@@ -161,6 +208,7 @@ spatial_test_impl <- function(
   normalizer,
   kernels,
   pval_method,
+  approximation,
   threads,
   progress,
   call,
@@ -168,7 +216,7 @@ spatial_test_impl <- function(
 ) {
   n <- length(input$spots)
   calibrated <- pval_method == "calibrated" && enough_spots(input)
-  fitter <- prepare_fitter(input, kernels, calibrated, threads, call)
+  fitter <- prepare_fitter(input, kernels, calibrated, threads, call, approximation)
   fits <- fit_genes(
     fitter,
     input,

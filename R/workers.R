@@ -210,7 +210,7 @@ write_spectra <- function(test, folder, call) {
   path <- file.path(folder, "spectra.bin")
   tryCatch(
     call_rust(rust_save_test, test, path, call = call),
-    patina_error_rust = \(cnd) abort_spectra(dirname(folder), conditionMessage(cnd), call)
+    patina_error_file = \(cnd) abort_spectra(dirname(folder), cnd$body[["x"]], call)
   )
   spectra <- list(path = path, size = file.size(path), written = as.numeric(Sys.time()))
   # workers that are this process, or will be a fork of it, need not read

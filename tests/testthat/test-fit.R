@@ -206,6 +206,84 @@ test_that("an HDF5-backed SpatialExperiment of several samples gives what its ma
   expect_identical(test(spe, BPPARAM = BiocParallel::SerialParam()), expected)
 })
 
+test_that("approximations agree with the exact decomposition, and say what they did", {
+  tissue <- example_tissue(n_spots = 1500, n_genes = 30)
+  test <- \(approximation) {
+    spatial_test(
+      tissue$counts,
+      tissue$sample_info[c("x", "y")],
+      lengthscales = c(2, 5, 15),
+      approximation = approximation,
+      threads = 2,
+      progress = FALSE
+    )
+  }
+  exact <- test("exact")
+  auto <- test("auto")
+  expect_gt(max(exact$llr), 100)
+  expect_identical(auto$status, rep("ok", 30))
+  expect_true(all(abs(auto$llr - exact$llr) <= 0.02 + 1e-4 * exact$llr))
+  expect_equal(auto$log10_pval, exact$log10_pval, tolerance = 1e-6)
+  expect_identical(attr(auto, "patina")$approximation, "auto")
+  kernels <- attr(auto, "patina")$kernels
+  expect_named(kernels, c("model", "lengthscale", "engine", "rank", "error_bound"))
+  expect_identical(kernels$engine, c("dense", "pivoted_cholesky", "pivoted_cholesky"))
+  expect_true(all(kernels$rank[2:3] < 750))
+  expect_true(all(kernels$error_bound < 1e-6))
+  expect_identical(attr(exact, "patina")$kernels$engine, rep("dense", 3))
+  expect_match(tibble::tbl_sum(auto), "2 approximated by pivoted_cholesky", all = FALSE)
+  expect_no_match(tibble::tbl_sum(exact), "approximated")
+})
+
+test_that("a gene that does not converge keeps its row and its p-value, and changes no other", {
+  coords <- expand.grid(x = 1:20, y = 1:20)
+  wave <- sin(coords$x / 3)
+  y <- withr::with_seed(1, rbind(noise = rnorm(400), pure = wave, mixed = wave + rnorm(400)))
+  test <- \(y, ...) fit_small(list(y = y, coords = coords), approximation = "krylov", ...)
+  results <- test(y)
+  expect_identical(results$gene, rownames(y))
+  expect_identical(results$status, c("ok", "not converged", "ok"))
+  fit <- c("model", "lengthscale", "fsv", "fsv_se", "llr", "delta", "mean", "loglik", "loglik_null", "bic")
+  expect_true(all(is.na(results[2, fit])))
+  expect_lt(results$pval[2], 1e-20)
+  expect_false(anyNA(results[c(1, 3), c("llr", "pval", "qval")]))
+  expect_equal(test(y[c(1, 3), ])$llr, results$llr[c(1, 3)])
+  expect_match(tibble::tbl_sum(results), "1 not converged", all = FALSE)
+  # without a p-value of its own it has none
+  expect_true(is.na(test(y, pval_method = "spatialde")$pval[2]))
+})
+
+test_that("an approximation that cannot serve is refused", {
+  tissue <- small_tissue()
+  genes <- rownames(tissue$y)
+  expect_error(fit_small(tissue, approximation = "fast"), "must be one of")
+  expect_error(
+    fit_small(tissue, approximation = "krylov", kernels = c("SE", "linear")),
+    "krylov.*cannot serve.*linear",
+    class = "patina_error_approximation"
+  )
+  expect_error(
+    model_search(tissue$y, tissue$coords, genes, normalization = "none", approximation = "pivoted_cholesky"),
+    "pivoted_cholesky.*cannot serve.*PER",
+    class = "patina_error_approximation"
+  )
+  kernels <- kernel_table("SE", 1:10, NULL, NULL)
+  expect_error(
+    check_approximation("exact", kernels, c(3e4, 1e4), 2L, NULL, available = 1e9),
+    "40000 spots and 10 kernels.*128.0 GB; 1.0 GB",
+    class = "patina_error_approximation"
+  )
+  expect_silent(check_approximation("exact", kernels, 4e4, 2L, NULL, available = Inf))
+  expect_gt(available_memory(), 1e6)
+  expect_identical(fit_small(tissue)$status, rep("ok", 6))
+})
+
+test_that("errors of the core get a class", {
+  expect_error(abort_rust("[unsupported] 9 locations", NULL), "9 loc", class = "patina_error_approximation")
+  expect_error(abort_rust("[file] full disk", NULL), "full disk", class = "patina_error_file")
+  expect_error(abort_rust("[0, 1] is an interval", NULL), "[0, 1]", class = "patina_error_rust", fixed = TRUE)
+})
+
 test_that("p-values are uniform under permutation within samples", {
   withr::local_seed(3)
   # three lattices of different sizes, levels and spreads

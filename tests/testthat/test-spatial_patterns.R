@@ -355,3 +355,26 @@ test_that("SpatialDE's README example: the best known bound, and the printed gro
     tolerance = 1e-7
   )
 })
+
+test_that("the exact decomposition gives the patterns of the approximated one", {
+  tissue <- example_tissue(n_spots = 1100, n_genes = 12)
+  genes <- tissue$truth$gene[tissue$truth$pattern != "none"]
+  fit <- \(approximation) {
+    spatial_patterns(
+      tissue$counts,
+      tissue$sample_info[c("x", "y")],
+      genes,
+      n_patterns = 2,
+      lengthscale = 6,
+      restarts = 2,
+      approximation = approximation,
+      threads = 2
+    )
+  }
+  exact <- fit("exact")
+  auto <- fit("auto")
+  expect_equal(auto$elbo, exact$elbo, tolerance = 1e-6)
+  expect_identical(auto$genes$pattern, exact$genes$pattern)
+  expect_equal(auto$patterns$value, exact$patterns$value, tolerance = 1e-4)
+  expect_equal(predict(auto)$se, predict(exact)$se, tolerance = 1e-4)
+})

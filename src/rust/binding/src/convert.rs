@@ -8,9 +8,14 @@ use patina_core::{Kernel, Locations};
 /// R's missing number: a NaN with the payload 1954.
 pub const NA_REAL: f64 = f64::from_bits(0x7FF0_0000_0000_07A2);
 
-/// The core's errors, as R sees them.
+/// The core's errors, as R sees them: those that R tells apart have their kind in front, in brackets.
 pub fn message(error: patina_core::Error) -> Error {
-    Error::Other(error.to_string())
+    let kind = match error {
+        patina_core::Error::Unsupported { .. } => "[unsupported] ",
+        patina_core::Error::File { .. } => "[file] ",
+        _ => "",
+    };
+    Error::Other(format!("{kind}{error}"))
 }
 
 /// An R matrix, without a copy.

@@ -21,6 +21,7 @@ fn rust_find_patterns(
     seed: f64,
     tolerance: f64,
     max_iterations: i32,
+    approximation: &str,
     threads: i32,
 ) -> Result<List> {
     let locations = locations(&coords, sizes)?;
@@ -34,9 +35,10 @@ fn rust_find_patterns(
         tolerance,
         max_iterations: count(max_iterations),
     };
+    let approximation = Approximation::from_name(approximation).map_err(message)?;
     let y = matrix(&y);
     let fit = in_pool(threads, || {
-        let spectra = Spectrum::all(&kernels, &locations, Approximation::Auto)?;
+        let spectra = Spectrum::all(&kernels, &locations, approximation)?;
         find_patterns(&spectra, y, &settings)
     })?
     .map_err(message)?;
@@ -75,14 +77,16 @@ fn rust_predict_patterns(
     noise: f64,
     new: RMatrix<f64>,
     sample: &[i32],
+    approximation: &str,
     threads: i32,
 ) -> Result<List> {
     let locations = locations(&coords, sizes)?;
+    let approximation = Approximation::from_name(approximation).map_err(message)?;
     let sample: Vec<usize> = sample.iter().map(|&s| s.max(1) as usize - 1).collect();
     let (new, coefficients) = (matrix(&new), matrix(&coefficients));
     let prediction = in_pool(threads, || {
         let kernel = Kernel::SquaredExponential { lengthscale };
-        let spectra = Spectrum::all(&[kernel], &locations, Approximation::Auto)?;
+        let spectra = Spectrum::all(&[kernel], &locations, approximation)?;
         let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
         predict(&spectra[0], &locations, fitted, new, &sample)
     })?
