@@ -217,7 +217,7 @@ rust_block <- 128L
 
 #' How many genes one call into Rust should get
 #'
-#' Between calls R looks for interrupts: about two million values keep the wait short, but every thread needs
+#' About two million values keep the progress bar moving, but every thread needs
 #' a block of its own, and 200 MB are enough. The option `patina.block_genes` sets another number.
 #' @noRd
 genes_per_call <- function(n_spots, threads) {

@@ -21,6 +21,8 @@ abort_rust <- function(message, call) {
   text <- sub("^\\[[a-z]+\\] ", "", message)
   switch(
     kind,
+    # as if R had been interrupted itself
+    interrupted = rlang::interrupt(),
     unsupported = abort_patina(
       c(
         "A kernel cannot be had over so many locations.",

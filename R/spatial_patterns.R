@@ -314,7 +314,7 @@ check_lengthscale <- function(x, call) {
 
 # The fit ----------------------------------------------------------------------------------------
 
-#' One call to Rust for as many lengthscales as there are threads; between calls R may interrupt
+#' One call to Rust for as many lengthscales as there are threads
 #' @returns The winner's list of rust_find_patterns(), with the table of all bounds as `selection`.
 #' @noRd
 fit_patterns <- function(model, y, lengthscale, settings, threads, progress, call) {

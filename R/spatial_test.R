@@ -139,8 +139,8 @@
 #' `patina_error_names`; values that are not counts, unless `normalization = "none"`,
 #' `patina_error_counts`; an `approximation` that cannot serve the kernels, or not within this machine's
 #' memory, `patina_error_approximation`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written
-#' to the temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of one
-#' block only: a warning of class `patina_warning_failed_genes` names them.
+#' to the temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of
+#' one block only: a warning of class `patina_warning_failed_genes` names them.
 #'
 #' @references
 #' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.

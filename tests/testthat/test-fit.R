@@ -278,12 +278,6 @@ test_that("an approximation that cannot serve is refused", {
   expect_identical(fit_small(tissue)$status, rep("ok", 6))
 })
 
-test_that("errors of the core get a class", {
-  expect_error(abort_rust("[unsupported] 9 locations", NULL), "9 loc", class = "patina_error_approximation")
-  expect_error(abort_rust("[file] full disk", NULL), "full disk", class = "patina_error_file")
-  expect_error(abort_rust("[0, 1] is an interval", NULL), "[0, 1]", class = "patina_error_rust", fixed = TRUE)
-})
-
 test_that("p-values are uniform under permutation within samples", {
   withr::local_seed(3)
   # three lattices of different sizes, levels and spreads

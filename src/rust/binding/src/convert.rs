@@ -13,6 +13,7 @@ pub fn message(error: patina_core::Error) -> Error {
     let kind = match error {
         patina_core::Error::Unsupported { .. } => "[unsupported] ",
         patina_core::Error::File { .. } => "[file] ",
+        patina_core::Error::Interrupted => "[interrupted] ",
         _ => "",
     };
     Error::Other(format!("{kind}{error}"))
@@ -36,13 +37,4 @@ pub fn kernels(models: &[String], lengthscales: &[f64]) -> Result<Vec<Kernel>> {
         .zip(lengthscales)
         .map(|(model, &scale)| Kernel::from_name(model, scale).map_err(message))
         .collect()
-}
-
-/// Runs in a pool of so many threads.
-pub fn in_pool<T: Send>(threads: i32, f: impl FnOnce() -> T + Send) -> Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.max(1) as usize)
-        .build()
-        .map_err(|e| Error::Other(e.to_string()))?;
-    Ok(pool.install(f))
 }

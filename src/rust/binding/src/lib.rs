@@ -3,6 +3,7 @@
 mod convert;
 mod patterns;
 mod qvalue;
+mod run;
 mod spatial_test;
 
 use extendr_api::prelude::*;

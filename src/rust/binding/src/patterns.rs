@@ -1,6 +1,7 @@
 //! Automatic expression histology.
 
-use crate::convert::{in_pool, locations, matrix, message};
+use crate::convert::{locations, matrix, message};
+use crate::run::{in_own_pool, in_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
 use faer::MatRef;
@@ -37,11 +38,8 @@ fn rust_find_patterns(
     };
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let y = matrix(&y);
-    let fit = in_pool(threads, || {
-        let spectra = Spectrum::all(&kernels, &locations, approximation)?;
-        find_patterns(&spectra, y, &settings)
-    })?
-    .map_err(message)?;
+    let spectra = in_own_pool(threads, move || Spectrum::all(&kernels, &locations, approximation))?;
+    let fit = in_pool(threads, || find_patterns(&spectra, y, &settings))?;
 
     let selection = list!(
         lengthscale = fit.selection.iter().map(|c| c.lengthscale).collect::<Vec<_>>(),
@@ -84,13 +82,11 @@ fn rust_predict_patterns(
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let sample: Vec<usize> = sample.iter().map(|&s| s.max(1) as usize - 1).collect();
     let (new, coefficients) = (matrix(&new), matrix(&coefficients));
-    let prediction = in_pool(threads, || {
-        let kernel = Kernel::SquaredExponential { lengthscale };
-        let spectra = Spectrum::all(&[kernel], &locations, approximation)?;
-        let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
-        predict(&spectra[0], &locations, fitted, new, &sample)
-    })?
-    .map_err(message)?;
+    let kernel = Kernel::SquaredExponential { lengthscale };
+    let own = locations.clone();
+    let spectra = in_own_pool(threads, move || Spectrum::all(&[kernel], &own, approximation))?;
+    let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
+    let prediction = in_pool(threads, || predict(&spectra[0], &locations, fitted, new, &sample))?;
     Ok(list!(value = to_r(prediction.means.as_ref()), se = to_r(prediction.std_errors.as_ref())))
 }
 

@@ -1,6 +1,7 @@
 //! The test, with its kernels held on the R side as an external pointer.
 
-use crate::convert::{NA_REAL, in_pool, kernels, locations, matrix, message};
+use crate::convert::{NA_REAL, kernels, locations, matrix, message};
+use crate::run::{in_own_pool, in_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
 use patina_core::model_search::{Comparison, compare};
@@ -33,11 +34,11 @@ fn rust_prepare_test(
     let kernels = kernels(&models, lengthscales)?;
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
-    let test = in_pool(threads, || {
+    let test = in_own_pool(threads, move || {
         let test = SpatialTest::with_groups(&kernels, &groups, locations, approximation)?;
         if calibrated { test.calibrate() } else { Ok(test) }
     })?;
-    Ok(ExternalPtr::new(test.map_err(message)?))
+    Ok(ExternalPtr::new(test))
 }
 
 /// Writes prepared kernels to a file, for another process.
@@ -73,7 +74,7 @@ fn rust_describe_test(test: ExternalPtr<SpatialTest>) -> List {
 fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32) -> Result<List> {
     let y = matrix(&y);
     let test: &SpatialTest = &test;
-    let fits = in_pool(threads, || test.fit(y))?.map_err(message)?;
+    let fits = in_pool(threads, || test.fit(y))?;
     let compared: Vec<Option<Comparison>> = fits.iter().map(compare).collect();
     let column = |of: &dyn Fn(&KernelFit) -> f64| -> Vec<f64> {
         compared.iter().map(|c| c.as_ref().map_or(NA_REAL, |c| of(&c.best))).collect()

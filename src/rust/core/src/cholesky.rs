@@ -4,6 +4,7 @@
 //! K's diagonal, the largest first, so that most of the work is matrix products. What a factor leaves of K's
 //! trace is known exactly.
 
+use crate::interrupt;
 use crate::kernel::KernelAt;
 use crate::tree::Tree;
 use faer::linalg::matmul::matmul;
@@ -34,7 +35,8 @@ pub(crate) struct Factor {
 }
 
 impl Factor {
-    /// Factors K over the rows of a tree until at most `tolerance` of its trace is left. `None` if that takes a rank above `limit`.
+    /// Factors K over the rows of a tree until at most `tolerance` of its trace is left. `None` if that takes a rank above `limit`,
+    /// or at an interrupt.
     pub fn new(kernel: &KernelAt<'_>, tree: &Tree, tolerance: f64, limit: usize) -> Option<Self> {
         let order = tree.rows();
         let start = *order.iter().min()?;
@@ -52,7 +54,7 @@ impl Factor {
             if pivots.is_empty() {
                 break;
             }
-            if factor.rank + pivots.len() > limit {
+            if factor.rank + pivots.len() > limit || interrupt::requested() {
                 return None;
             }
             factor.extend(kernel, start, &pivots, corner.as_ref(), &mut left);

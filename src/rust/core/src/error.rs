@@ -62,6 +62,12 @@ pub enum Error {
         /// What the operating system says.
         reason: String,
     },
+    /// The system gives no threads.
+    #[error("threads cannot be started: {0}")]
+    Threads(String),
+    /// Somebody asked for the work to end.
+    #[error("the work was interrupted")]
+    Interrupted,
     /// Serialised data could not be read.
     #[error("serialised data is damaged: {0}")]
     Damaged(&'static str),

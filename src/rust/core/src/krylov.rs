@@ -10,6 +10,7 @@
 //! would make an error, are then negligible.
 
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::likelihood::{Candidate, Evaluation, Maximum, Terms, log_delta_grid, loglik, refine};
 use crate::locations::Locations;
@@ -152,6 +153,7 @@ impl Krylov {
         for rows in locations.samples() {
             let tree = Tree::new(locations, rows.clone());
             parts.push(Part::new(&tree, lengthscale, apart, &grid));
+            interrupt::check()?;
         }
         let n = locations.len();
         let gaps = |i: usize| parts.iter().map(|(_, gaps)| gaps[i]).sum::<f64>();
@@ -240,7 +242,7 @@ impl Krylov {
     }
 
     /// Runs Lanczos for genes, the columns of `y` (n × genes) centred within samples with a mean square of 1,
-    /// as far as each one needs it. `None` for those left out by `wanted`.
+    /// as far as each one needs it. `None` for those left out by `wanted`, or at an interrupt.
     pub fn quadratures(&self, y: MatRef<'_, f64>, wanted: &[bool]) -> Vec<Option<GeneQuadrature>> {
         let mut out: Vec<Option<GeneQuadrature>> = vec![None; wanted.len()];
         let genes: Vec<usize> = (0..wanted.len()).filter(|&g| wanted[g]).collect();
@@ -251,6 +253,9 @@ impl Krylov {
                 .par_iter_mut()
                 .with_max_len(1)
                 .map(|state| {
+                    if interrupt::requested() {
+                        return Vec::new();
+                    }
                     if round == 0 {
                         // The score screen: no larger than expected without a signal means that there is none.
                         self.advance(state, 1);
@@ -604,7 +609,11 @@ impl Sparse {
             }
             let enough = LOG_DET_GAP / groups as f64;
             let wanted = grid.iter().position(|&x| x >= WANTED_LOG_DELTA).unwrap_or(0);
-            if gaps[0] <= enough || gaps[wanted] <= enough || state.steps >= PROBE_STEPS.1 {
+            if gaps[0] <= enough
+                || gaps[wanted] <= enough
+                || state.steps >= PROBE_STEPS.1
+                || interrupt::requested()
+            {
                 return (nodes, gaps);
             }
         }

@@ -6,6 +6,7 @@
 
 mod cholesky;
 pub mod error;
+pub mod interrupt;
 pub mod kernel;
 pub mod krylov;
 pub mod likelihood;
@@ -22,6 +23,7 @@ mod testing;
 mod tree;
 
 pub use error::{Error, Result};
+pub use interrupt::Interrupt;
 pub use kernel::Kernel;
 pub use locations::Locations;
 pub use null::NullForms;

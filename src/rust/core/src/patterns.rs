@@ -17,6 +17,7 @@
 //! with mu and pi maximised out, in which a gene does not speak for its own pattern.
 
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::locations::Locations;
 use crate::spectrum::Spectrum;
@@ -154,8 +155,12 @@ pub fn find_patterns(spectra: &[Spectrum], y: MatRef<'_, f64>, settings: &Settin
     let runs: Vec<Run> = jobs
         .par_iter()
         .with_max_len(1)
-        .map(|&(kernel, c, restart)| problems[kernel].run(c, restart, settings))
-        .collect();
+        .map(|&(kernel, c, restart)| {
+            interrupt::check()?;
+            Ok(problems[kernel].run(c, restart, settings))
+        })
+        .collect::<Result<_>>()?;
+    interrupt::check()?;
 
     let mut selection = Vec::new();
     let mut winner: Option<(usize, &Run, Candidate)> = None;
@@ -368,7 +373,7 @@ impl<'a> Problem<'a> {
         let mut run = self.ascend(one_hot(&self.spread_start(c, &mut random), c), START_NOISE, settings);
         loop {
             let mut partition = most_probable(run.r.as_ref());
-            if !self.move_genes(&mut partition, c, run.noise) {
+            if !self.move_genes(&mut partition, c, run.noise) || interrupt::requested() {
                 break;
             }
             let next = self.ascend(one_hot(&partition, c), run.noise, settings);
@@ -447,7 +452,8 @@ impl<'a> Problem<'a> {
                 evidence += top + sum.ln();
             }
             let bound = evidence - divergence - 0.5 * total * (2.0 * std::f64::consts::PI * s2).ln();
-            converged = elbo.last().is_some_and(|&last| bound - last <= settings.tolerance * last.abs());
+            converged = interrupt::requested()
+                || elbo.last().is_some_and(|&last| bound - last <= settings.tolerance * last.abs());
             elbo.push(bound);
         }
         Run { r, noise: s2, elbo, converged }
@@ -489,7 +495,7 @@ impl<'a> Problem<'a> {
                 }
             }
             any |= moved;
-            if !moved {
+            if !moved || interrupt::requested() {
                 break;
             }
         }

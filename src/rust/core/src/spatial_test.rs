@@ -4,6 +4,7 @@
 //! two more give all likelihoods on the grid of log delta; then the maxima that can win are refined gene by gene.
 
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::krylov::{GeneQuadrature, Krylov};
 use crate::likelihood::{Candidate, Maximum, Profile, candidates, constant_loglik};
@@ -103,6 +104,7 @@ pub enum Model {
 
 impl Model {
     fn new(kernel: Kernel, spectrum: Option<Spectrum>, locations: &Locations) -> Result<Self> {
+        interrupt::check()?;
         if let Some(spectrum) = spectrum {
             let profile = Box::new(Profile::new(&spectrum));
             return Ok(Self::Spectral { spectrum, profile });
@@ -290,6 +292,7 @@ impl SpatialTest {
     /// # Errors
     /// [`Error::TooFewLocations`] if a sample has too few for the permutation moments.
     pub fn calibrate(mut self) -> Result<Self> {
+        interrupt::check()?;
         let sources: Vec<Source<'_>> = self.models.iter().map(Model::source).collect();
         self.null = Some(NullForms::from_sources(&sources, &self.locations, &DELTAS)?);
         Ok(self)
@@ -348,7 +351,7 @@ impl SpatialTest {
         if y.nrows() != n {
             return Err(Error::Shape { what: "rows of the expression matrix", expected: n, got: y.nrows() });
         }
-        let blocks: Vec<Vec<GeneFit>> = (0..y.ncols().div_ceil(BLOCK))
+        let blocks: Result<Vec<Vec<GeneFit>>> = (0..y.ncols().div_ceil(BLOCK))
             .into_par_iter()
             .with_max_len(1)
             .map(|b| {
@@ -356,10 +359,10 @@ impl SpatialTest {
                 self.fit_block(y.subcols(start, BLOCK.min(y.ncols() - start)))
             })
             .collect();
-        Ok(blocks.into_iter().flatten().collect())
+        Ok(blocks?.into_iter().flatten().collect())
     }
 
-    fn fit_block(&self, y: MatRef<'_, f64>) -> Vec<GeneFit> {
+    fn fit_block(&self, y: MatRef<'_, f64>) -> Result<Vec<GeneFit>> {
         let genes = y.ncols();
         let samples = self.locations.samples();
         let mut scaled = Mat::<f64>::zeros(y.nrows(), BLOCK);
@@ -375,6 +378,7 @@ impl SpatialTest {
         let mut found: Vec<Vec<(usize, Candidate)>> = vec![Vec::new(); genes];
         let mut views = Vec::with_capacity(self.models.len());
         for (k, model) in self.models.iter().enumerate() {
+            interrupt::check()?;
             match model {
                 Model::Spectral { spectrum, profile } => {
                     let mut z = Mat::zeros(spectrum.rank(), BLOCK);
@@ -391,6 +395,7 @@ impl SpatialTest {
                 }
                 Model::Sparse(krylov) => {
                     let quadratures = krylov.quadratures(scaled.as_ref(), &testable);
+                    interrupt::check()?;
                     for (found, quadrature) in found.iter_mut().zip(&quadratures) {
                         if let Some(quadrature) = quadrature {
                             let scanned = krylov.scan(quadrature);
@@ -402,7 +407,7 @@ impl SpatialTest {
             }
         }
 
-        (0..genes)
+        let fits = (0..genes)
             .map(|g| {
                 let standard = &standards[g];
                 let untested =
@@ -429,7 +434,8 @@ impl SpatialTest {
                 let loglik_null = constant_loglik(y.nrows()) + standard.shift(y.nrows());
                 GeneFit { status: Status::Ok, loglik_null, best, calibrated }
             })
-            .collect()
+            .collect();
+        Ok(fits)
     }
 
     /// The calibrated p-value of one gene.

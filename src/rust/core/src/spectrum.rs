@@ -5,6 +5,7 @@
 
 use crate::cholesky::{CHUNK, Factor};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::krylov::Krylov;
 use crate::locations::Locations;
@@ -132,6 +133,7 @@ impl Spectrum {
             dropped: 0.0,
         };
         for rows in locations.samples() {
+            interrupt::check()?;
             let k = kernel.at(locations).block(rows.clone());
             let (values, vectors) =
                 eigen(k.as_ref()).ok_or_else(|| Error::NoConvergence(kernel.name().to_string()))?;
@@ -175,7 +177,9 @@ impl Spectrum {
             let trace: f64 = rows.clone().map(|i| entries.value(i, i)).sum();
             let tree = Tree::new(locations, rows.clone());
             let left = limit.saturating_sub(spectrum.rank());
-            let Some(factor) = Factor::new(&entries, &tree, tolerance * trace, left) else {
+            let factor = Factor::new(&entries, &tree, tolerance * trace, left);
+            interrupt::check()?;
+            let Some(factor) = factor else {
                 return Ok(None);
             };
             spectrum.push_factor(rows.start, rows.len(), factor, tolerance * trace)?;

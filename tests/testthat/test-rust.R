@@ -1,0 +1,82 @@
+# The gate to Rust: errors and interrupts.
+
+test_that("errors of the core get a class", {
+  expect_error(abort_rust("[unsupported] 9 locations", NULL), "9 loc", class = "patina_error_approximation")
+  expect_error(abort_rust("[file] full disk", NULL), "full disk", class = "patina_error_file")
+  expect_error(abort_rust("[0, 1] is an interval", NULL), "[0, 1]", class = "patina_error_rust", fixed = TRUE)
+})
+
+# Runs code in an R of its own, interrupts it some seconds after its setup as Ctrl-C does, and waits for its
+# end. Returns how the code ended, and after how many seconds.
+interrupt_after <- function(seconds, setup, code, frame = parent.frame()) {
+  folder <- withr::local_tempdir(.local_envir = frame)
+  path <- \(name) file.path(folder, name)
+  wait_for <- function(file, most) {
+    until <- Sys.time() + most
+    while (!file.exists(file) && Sys.time() < until) {
+      Sys.sleep(0.05)
+    }
+    file.exists(file)
+  }
+  run <- bquote({
+    library(patina)
+    .(setup)
+    file.create(.(path("starting")))
+    end <- tryCatch(
+      {
+        .(code)
+        "finished"
+      },
+      interrupt = function(cnd) "interrupt",
+      error = conditionMessage
+    )
+    writeLines(end, .(path("writing")))
+    file.rename(.(path("writing")), .(path("end")))
+  })
+  pid_line <- sprintf("writeLines(as.character(Sys.getpid()), '%s')", path("pid"))
+  writeLines(c(pid_line, deparse(run)), path("run.R"))
+  withr::with_envvar(
+    c(R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep), R_TESTS = ""),
+    system2(file.path(R.home("bin"), "Rscript"), path("run.R"), stdout = FALSE, stderr = FALSE, wait = FALSE)
+  )
+  expect_true(wait_for(path("starting"), 60))
+  pid <- as.integer(readLines(path("pid")))
+  withr::defer(tools::pskill(pid, 9))
+  Sys.sleep(seconds)
+  expect_false(file.exists(path("end")))
+  tools::pskill(pid, tools::SIGINT)
+  sent <- Sys.time()
+  expect_true(wait_for(path("end"), 60))
+  list(end = readLines(path("end")), seconds = as.numeric(Sys.time() - sent, units = "secs"))
+}
+
+test_that("an interrupt ends a long preparation at once, as an interrupt", {
+  skip_on_cran()
+  skip_on_os("windows")
+  run <- interrupt_after(
+    2,
+    quote({
+      coords <- expand.grid(x = 1:80, y = 1:50)
+      y <- rbind(a = sin(coords$x), b = cos(coords$y))
+    }),
+    quote(spatial_test(y, coords, normalization = "none", approximation = "exact", threads = 2))
+  )
+  expect_identical(run$end, "interrupt")
+  expect_lt(run$seconds, 5)
+})
+
+test_that("an interrupt ends one long call that fits genes", {
+  skip_on_cran()
+  skip_on_os("windows")
+  run <- interrupt_after(
+    2,
+    quote({
+      options(patina.block_genes = 1e5)
+      coords <- expand.grid(x = 1:40, y = 1:20)
+      y <- matrix(rnorm(8e5), 3e4, 800)
+    }),
+    quote(spatial_test(y, coords, normalization = "none", threads = 1, progress = FALSE))
+  )
+  expect_identical(run$end, "interrupt")
+  expect_lt(run$seconds, 5)
+})
