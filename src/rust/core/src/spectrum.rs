@@ -36,6 +36,9 @@ pub(crate) const DENSE_LIMIT: usize = 5000;
 /// Below so many spacings of the locations an SE kernel has nearly full rank.
 const FINE: f64 = 3.0;
 
+/// Below so many it is nearly diagonal, and Lanczos quadrature converges within a few steps.
+const SPARSE: f64 = 1.25;
+
 /// Bounds on the rank r of a pivoted Cholesky factor, and on n r².
 const RANK_LIMIT: usize = 5000;
 const WORK_LIMIT: f64 = 1e12;
@@ -143,8 +146,6 @@ impl Spectrum {
     }
 
     /// Dense spectra of several kernels, side by side in the current rayon pool.
-    ///
-    /// Each decomposition runs on one thread, so that the result does not depend on their number.
     pub fn dense_all(kernels: &[Kernel], locations: &Locations) -> Result<Vec<Self>> {
         kernels.par_iter().with_max_len(1).map(|&kernel| Self::dense(kernel, locations)).collect()
     }
@@ -234,10 +235,12 @@ impl Spectrum {
     /// [`Error::Unsupported`] where a spectrum is not affordable.
     pub fn all(kernels: &[Kernel], locations: &Locations, approximation: Approximation) -> Result<Vec<Self>> {
         let spectra = Self::choose_all(kernels, locations, approximation)?;
-        let check = |(spectrum, kernel): (Option<Self>, &Kernel)| {
-            spectrum.ok_or(Error::Unsupported { kernel: kernel.name(), n: locations.len() })
+        let check = |(spectrum, &kernel): (Option<Self>, &Kernel)| match spectrum {
+            Some(spectrum) => Ok(spectrum),
+            None if locations.len() <= DENSE_LIMIT => Self::dense(kernel, locations),
+            None => Err(Error::Unsupported { kernel: kernel.name(), n: locations.len() }),
         };
-        spectra.into_iter().zip(kernels).map(check).collect()
+        spectra.into_par_iter().zip(kernels).with_max_len(1).map(check).collect()
     }
 
     fn choose(
@@ -260,6 +263,9 @@ impl Spectrum {
             return Self::dense(kernel, locations).map(Some);
         }
         if n <= DENSE_LIMIT {
+            if matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= SPARSE * spacing) {
+                return Ok(None);
+            }
             let smooth = match kernel {
                 Kernel::SquaredExponential { lengthscale } => lengthscale >= FINE * spacing,
                 Kernel::Linear => true,
@@ -384,22 +390,25 @@ fn predicted_rank(lengthscale: f64, locations: &Locations, tolerance: f64) -> us
     (boxes.len() as f64 * ball * reach.powi(locations.dim() as i32)) as usize
 }
 
-/// Eigenvalues in increasing order, and eigenvectors; one thread. `None` where it does not converge.
+/// Eigenvalues in increasing order, and eigenvectors. `None` where it does not converge.
+///
+/// Large matrices are worked on in two parts, whatever the number of threads, so that results do not depend on it.
 pub(crate) fn eigen(k: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
     let n = k.nrows();
+    let par = if n > SMALL { Par::rayon(2) } else { Par::Seq };
     let mut values = faer::diag::Diag::<f64>::zeros(n);
     let mut vectors = Mat::zeros(n, n);
     let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(
         n,
         ComputeEigenvectors::Yes,
-        Par::Seq,
+        par,
         Default::default(),
     ));
     self_adjoint_evd(
         k,
         values.as_mut(),
         Some(vectors.as_mut()),
-        Par::Seq,
+        par,
         MemStack::new(&mut memory),
         Default::default(),
     )
@@ -489,16 +498,16 @@ mod tests {
 
     #[test]
     fn the_choice_follows_size_and_lengthscale() {
-        let kernels = [0.5, 8.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
+        let kernels = [0.5, 1.2, 8.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
         let engines = |n, approximation| -> Vec<Option<Engine>> {
             let spectra = Spectrum::choose_all(&kernels, &irregular(n, 2, 9), approximation).unwrap();
             spectra.iter().map(|s| s.as_ref().map(Spectrum::engine)).collect()
         };
         let (dense, cholesky) = (Some(Engine::Dense), Some(Engine::PivotedCholesky));
-        assert_eq!(engines(900, Approximation::Auto), [dense, dense]);
-        assert_eq!(engines(1100, Approximation::Auto), [dense, cholesky]);
-        assert_eq!(engines(1100, Approximation::Exact), [dense, dense]);
-        assert_eq!(engines(1100, Approximation::Krylov), [None, None]);
-        assert_eq!(engines(5100, Approximation::Auto), [None, cholesky]);
+        assert_eq!(engines(900, Approximation::Auto), [dense, dense, dense]);
+        assert_eq!(engines(1100, Approximation::Auto), [None, dense, cholesky]);
+        assert_eq!(engines(1100, Approximation::Exact), [dense, dense, dense]);
+        assert_eq!(engines(1100, Approximation::Krylov), [None, None, None]);
+        assert_eq!(engines(5100, Approximation::Auto), [None, None, cholesky]);
     }
 }
