@@ -1,7 +1,9 @@
 //! The test of many genes: the best of several kernels for each.
 //!
-//! A kernel is held as its spectrum, or, for short lengthscales over many locations, as a sparse matrix. Genes are taken in blocks of fixed width. For a block and a kernel, one matrix product projects all genes and
-//! two more give all likelihoods on the grid of log delta; then the maxima that can win are refined gene by gene.
+//! A kernel is held as its spectrum, or, for short lengthscales over many locations, as a sparse matrix. Genes are
+//! taken in blocks of fixed width. For a block and a kernel, one matrix product projects all genes and two more give
+//! all likelihoods on the grid of log delta; then the maxima that can win are refined gene by gene. Genes that Lanczos
+//! cannot settle are tested again with dense spectra, as long as those are affordable.
 
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -10,10 +12,11 @@ use crate::krylov::{GeneQuadrature, Krylov};
 use crate::likelihood::{Candidate, Maximum, Profile, candidates, constant_loglik};
 use crate::locations::Locations;
 use crate::null::{DELTAS, LogP, NullForms, Source};
-use crate::spectrum::{Approximation, Spectrum};
+use crate::spectrum::{Approximation, DENSE_LIMIT, Spectrum};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::sync::{Arc, OnceLock};
 
 /// Genes in a block. Blocks are filled up with zeros, so that a gene's result does not depend on its neighbours.
 const BLOCK: usize = 128;
@@ -94,9 +97,9 @@ pub enum Model {
     /// By its spectrum.
     Spectral {
         /// The spectrum.
-        spectrum: Spectrum,
+        spectrum: Arc<Spectrum>,
         /// What the likelihoods need of it.
-        profile: Box<Profile>,
+        profile: Arc<Profile>,
     },
     /// By a sparse matrix.
     Sparse(Krylov),
@@ -106,13 +109,17 @@ impl Model {
     fn new(kernel: Kernel, spectrum: Option<Spectrum>, locations: &Locations) -> Result<Self> {
         interrupt::check()?;
         if let Some(spectrum) = spectrum {
-            let profile = Box::new(Profile::new(&spectrum));
-            return Ok(Self::Spectral { spectrum, profile });
+            return Ok(Self::spectral(spectrum));
         }
         match Krylov::new(kernel, locations)? {
             Some(krylov) => Ok(Self::Sparse(krylov)),
             None => Err(Error::Unsupported { kernel: kernel.name(), n: locations.len() }),
         }
+    }
+
+    fn spectral(spectrum: Spectrum) -> Self {
+        let profile = Arc::new(Profile::new(&spectrum));
+        Self::Spectral { spectrum: Arc::new(spectrum), profile }
     }
 
     /// The kernel.
@@ -239,6 +246,7 @@ pub(crate) struct Stored<L, S, K, N> {
     locations: L,
     models: Vec<StoredModel<S, K>>,
     groups: Vec<usize>,
+    exact_if_needed: bool,
     null: Option<N>,
 }
 
@@ -255,6 +263,9 @@ pub struct SpatialTest {
     models: Vec<Model>,
     groups: Vec<usize>,
     n_groups: usize,
+    /// Whether genes that do not converge get another test, and that test, once it was needed.
+    exact_if_needed: bool,
+    exact: OnceLock<Box<SpatialTest>>,
     null: Option<NullForms>,
 }
 
@@ -283,8 +294,19 @@ impl SpatialTest {
             .with_max_len(1)
             .map(|(&kernel, spectrum)| Model::new(kernel, spectrum, &locations))
             .collect::<Result<Vec<_>>>()?;
+        let exact_if_needed = approximation == Approximation::Auto && locations.len() <= DENSE_LIMIT;
+        Ok(Self::from_parts(locations, models, groups.to_vec(), exact_if_needed, None))
+    }
+
+    fn from_parts(
+        locations: Locations,
+        models: Vec<Model>,
+        groups: Vec<usize>,
+        exact_if_needed: bool,
+        null: Option<NullForms>,
+    ) -> Self {
         let n_groups = groups.iter().max().map_or(0, |g| g + 1);
-        Ok(Self { locations, models, groups: groups.to_vec(), n_groups, null: None })
+        Self { locations, models, groups, n_groups, exact_if_needed, exact: OnceLock::new(), null }
     }
 
     /// Adds calibrated p-values, over all kernels of all groups.
@@ -301,13 +323,14 @@ impl SpatialTest {
     /// What [`crate::storage`] writes.
     pub(crate) fn stored(&self) -> Stored<&Locations, &Spectrum, &Krylov, &NullForms> {
         let models = self.models.iter().map(|model| match model {
-            Model::Spectral { spectrum, .. } => StoredModel::Spectral(spectrum),
+            Model::Spectral { spectrum, .. } => StoredModel::Spectral(&**spectrum),
             Model::Sparse(krylov) => StoredModel::Sparse(krylov),
         });
         Stored {
             locations: &self.locations,
             models: models.collect(),
             groups: self.groups.clone(),
+            exact_if_needed: self.exact_if_needed,
             null: self.null.as_ref(),
         }
     }
@@ -315,18 +338,11 @@ impl SpatialTest {
     /// From what was written.
     pub(crate) fn restored(stored: Stored<Locations, Spectrum, Krylov, NullForms>) -> Self {
         let model = |model| match model {
-            StoredModel::Spectral(spectrum) => {
-                Model::Spectral { profile: Box::new(Profile::new(&spectrum)), spectrum }
-            }
+            StoredModel::Spectral(spectrum) => Model::spectral(spectrum),
             StoredModel::Sparse(krylov) => Model::Sparse(krylov),
         };
-        Self {
-            locations: stored.locations,
-            models: stored.models.into_iter().map(model).collect(),
-            n_groups: stored.groups.iter().max().map_or(0, |g| g + 1),
-            groups: stored.groups,
-            null: stored.null,
-        }
+        let models = stored.models.into_iter().map(model).collect();
+        Self::from_parts(stored.locations, models, stored.groups, stored.exact_if_needed, stored.null)
     }
 
     /// The locations.
@@ -359,7 +375,32 @@ impl SpatialTest {
                 self.fit_block(y.subcols(start, BLOCK.min(y.ncols() - start)))
             })
             .collect();
-        Ok(blocks?.into_iter().flatten().collect())
+        let mut fits: Vec<GeneFit> = blocks?.into_iter().flatten().collect();
+        if self.exact_if_needed {
+            let failed: Vec<usize> =
+                (0..fits.len()).filter(|&g| fits[g].status == Status::NotConverged).collect();
+            if !failed.is_empty() {
+                let again = Mat::from_fn(n, failed.len(), |i, k| y[(i, failed[k])]);
+                for (g, fit) in failed.into_iter().zip(self.exact()?.fit(again.as_ref())?) {
+                    fits[g] = GeneFit { calibrated: fits[g].calibrated, ..fit };
+                }
+            }
+        }
+        Ok(fits)
+    }
+
+    /// The same kernels with dense spectra in place of sparse matrices, and without p-values.
+    fn exact(&self) -> Result<&Self> {
+        if let Some(exact) = self.exact.get() {
+            return Ok(exact);
+        }
+        let model = |model: &Model| match model {
+            Model::Spectral { .. } => Ok(model.clone()),
+            Model::Sparse(krylov) => Spectrum::dense(krylov.kernel(), &self.locations).map(Model::spectral),
+        };
+        let models = self.models.par_iter().with_max_len(1).map(model).collect::<Result<_>>()?;
+        let exact = Self::from_parts(self.locations.clone(), models, self.groups.clone(), false, None);
+        Ok(self.exact.get_or_init(|| Box::new(exact)))
     }
 
     fn fit_block(&self, y: MatRef<'_, f64>) -> Result<Vec<GeneFit>> {
@@ -631,6 +672,34 @@ mod tests {
             }
             let failed = krylov.iter().filter(|f| f.status != Status::Ok).count();
             assert!(failed <= 2, "{failed} of 20 genes did not converge");
+        }
+    }
+
+    #[test]
+    fn genes_that_do_not_converge_are_tested_exactly_where_that_is_affordable() {
+        // Hardly any noise on a field that is finer than the spacing.
+        let locations = scattered(1100, 2, 25);
+        let mut y = genes(&locations, 6);
+        let fine = Spectrum::dense(Kernel::SquaredExponential { lengthscale: 0.5 }, &locations).unwrap();
+        let mut normal = normal(7);
+        let draws: Vec<f64> = fine.values().iter().map(|s| s.sqrt() * normal()).collect();
+        for i in 0..locations.len() {
+            let row = fine.blocks()[0].vectors().row(i);
+            y[(i, 3)] = (0..draws.len()).map(|k| row[k] * draws[k]).sum::<f64>() + 1e-4 * normal();
+        }
+        let kernels = [0.5, 4.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
+        let run = |approximation| {
+            let test = SpatialTest::with_groups(&kernels, &[0; 2], locations.clone(), approximation).unwrap();
+            assert!(approximation == Approximation::Exact || test.models()[0].engine() == "krylov");
+            test.fit(y.as_ref()).unwrap()
+        };
+        let krylov = run(Approximation::Krylov);
+        assert_eq!(krylov[3].status, Status::NotConverged);
+        let (auto, exact) = (run(Approximation::Auto), run(Approximation::Exact));
+        assert_eq!(auto[3].best, exact[3].best);
+        for (own, exact) in auto.iter().zip(&exact) {
+            let (own, exact) = (own.best[0].llr, exact.best[0].llr);
+            assert!((own - exact).abs() < 0.02 + 1e-4 * exact, "{own} {exact}");
         }
     }
 

@@ -263,7 +263,8 @@ impl Spectrum {
             return Self::dense(kernel, locations).map(Some);
         }
         if n <= DENSE_LIMIT {
-            if matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= SPARSE * spacing) {
+            if matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= SPARSE * spacing)
+            {
                 return Ok(None);
             }
             let smooth = match kernel {
@@ -398,12 +399,8 @@ pub(crate) fn eigen(k: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
     let par = if n > SMALL { Par::rayon(2) } else { Par::Seq };
     let mut values = faer::diag::Diag::<f64>::zeros(n);
     let mut vectors = Mat::zeros(n, n);
-    let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(
-        n,
-        ComputeEigenvectors::Yes,
-        par,
-        Default::default(),
-    ));
+    let mut memory =
+        MemBuffer::new(self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, par, Default::default()));
     self_adjoint_evd(
         k,
         values.as_mut(),
