@@ -61,9 +61,10 @@ check: setup ## R CMD check of the built package
 	@mkdir -p .build/check
 	cd .build/check && rm -f patina_*.tar.gz && R CMD build ../.. && R CMD check --no-manual patina_*.tar.gz
 
-bench: setup ## benchmarks of the Rust core, then of whole calls
+bench: build ## benchmarks of the Rust core, of whole calls and of growing tissues (small ones)
 	cargo bench --manifest-path $(manifest) --package patina-core --benches
-	@$(if $(wildcard bench/speed.R),$(MAKE) --no-print-directory build && $(with_library) Rscript bench/speed.R)
+	$(with_library) Rscript bench/whole_call.R
+	$(with_library) Rscript bench/scale.R small .build/bench
 
 clean: ## remove what was built here (not the cache of compiled dependencies)
 	rm -rf .build demo src/Makevars src/Makevars.win src/*.o src/*.so src/*.dll src/rust/target
