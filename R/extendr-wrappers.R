@@ -31,7 +31,7 @@ rust_save_test <- function(test, path) .Call(wrap__rust_save_test, test, path)
 #' @noRd
 rust_load_test <- function(path) .Call(wrap__rust_load_test, path)
 
-#' What is known of the kernels: engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
+#' What is known of the kernels: which of those asked for (counted from 1; cosines may have been left out), engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
 #' @noRd
 rust_describe_test <- function(test) .Call(wrap__rust_describe_test, test)
 

@@ -74,8 +74,8 @@ sample_order <- function(input) {
 #' Decompose the kernels
 #'
 #' @param calibrated Whether calibrated p-values are wanted.
-#' @returns A list: `test` (external pointer), `spots` (see `sample_order()`), `groups` and
-#'   `description`, a tibble of the kernels with engine and rank.
+#' @returns A list: `test` (external pointer), `spots` (see `sample_order()`), `kernels` and `groups` (of those
+#'   that can be had) and `description`, a tibble of the kernels with engine and rank.
 #' @noRd
 prepare_fitter <- function(
   input,
@@ -100,11 +100,32 @@ prepare_fitter <- function(
     call = call
   )
   description <- call_rust(rust_describe_test, test, call = call)
+  kept <- description$kernel
+  report_left_out(kernels$lengthscale[-kept], spots$sizes)
+  kernels <- kernels[kept, ]
+  kernels$group <- match(kernels$group, unique(kernels$group))
   list(
     test = test,
     spots = spots,
+    kernels = kernels,
     groups = max(kernels$group),
-    description = tibble::as_tibble(c(kernels[c("model", "lengthscale")], description))
+    description = tibble::as_tibble(c(kernels[c("model", "lengthscale")], description[-1L]))
+  )
+}
+
+#' Warn of periods that no engine can take
+#' @noRd
+report_left_out <- function(periods, sizes) {
+  if (length(periods) == 0L) {
+    return(invisible())
+  }
+  warn_patina(
+    c(
+      "{length(periods)} period{?s} of the {.val PER} kernel {?is/are} too short for {sum(sizes)} spots, and
+        {cli::qty(length(periods))}{?was/were} left out: {first_few(signif(periods, 3), 10L)}.",
+      i = "All other kernels were fitted. {.arg lengthscales} says which periods to try."
+    ),
+    class = "kernels"
   )
 }
 
@@ -122,18 +143,12 @@ check_approximation <- function(
   call,
   available = available_memory()
 ) {
-  served <- switch(
-    approximation,
-    krylov = "SE",
-    pivoted_cholesky = c("SE", "linear"),
-    kernel_models
-  )
-  others <- setdiff(kernels$model, served)
-  if (length(others) > 0L) {
+  others <- setdiff(kernels$model, "SE")
+  if (approximation == "krylov" && length(others) > 0L) {
     abort_patina(
       c(
         "{.code approximation = \"{approximation}\"} cannot serve {.val {others}} kernels,
-          only {.val {served}}.",
+          only {.val SE}.",
         i = "Leave {cli::qty(others)}{?it/them} out of {.arg kernels}, or use
           {.code approximation = \"auto\"}, which takes for each kernel what serves it."
       ),

@@ -29,6 +29,10 @@
 #'   \item{pval, qval}{of the test, if `results` has them}
 #' }
 #' A gene that could not be fitted has `NA` in its row.
+#' @section Large tissues:
+#' Above 5,000 spots the shortest periods of the PER kernel cannot be had: they are left out, with a warning
+#' of class `patina_warning_kernels` that names them, and all other kernels are compared. (A period of a few
+#' spacings between spots is hardly a tissue's.) More under Large tissues in [spatial_test()].
 #' @section Errors:
 #' Those of [spatial_test()]; `patina_error_names` if genes of `results` are not in `x`.
 #' @references
@@ -96,7 +100,7 @@ model_search <- function(
     call = call
   )
   new_result(
-    new_models(chosen, fits, kernels, probabilities),
+    new_models(chosen, fits, fitter$kernels, probabilities),
     "patina_models",
     input,
     kernels = fitter$description,

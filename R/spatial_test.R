@@ -45,17 +45,19 @@
 #' - `"pivoted_cholesky"`: a low-rank factor that leaves at most a share of 1e-11 of the matrix's trace. With
 #'   4,000 spots, log likelihood ratios up to 2,200 were within 0.02 of the exact ones. The rank is small for
 #'   long lengthscales, and close to the number of spots below 3 spacings. (A spacing is the median distance
-#'   of a spot to its nearest neighbour.)
+#'   of a spot to its nearest neighbour.) A `"PER"` kernel, which has negative eigenvalues, gets the engine
+#'   `"landmarks"` instead: the eigenvalues in the space that its columns at some spots span, with what is
+#'   missing measured by random vectors.
 #' - `"krylov"`: Lanczos quadrature on a sparse matrix, gene by gene, for short lengthscales. It goes on until
 #'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 45 steps;
 #'   the log determinant is known to 0.02. SE kernels only, and only their scores go into p-values.
 #' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings, where it
 #'   converges within a few steps (genes for which it does not are tested again, `"exact"`);
 #'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
-#'   number of spots; otherwise `"exact"`.
-#'   Above, `"pivoted_cholesky"` where the rank is affordable (5,000 with 40,000 spots, 3,000 with 100,000),
-#'   otherwise `"krylov"`; between the two, where neither will do, factors that leave up to 1e-7 of the
-#'   trace.
+#'   number of spots; otherwise `"exact"`. Above, `"pivoted_cholesky"` where the rank is affordable (5,000
+#'   with 40,000 spots, 3,000 with 100,000), otherwise `"krylov"`; between the two, where neither will do,
+#'   factors that leave up to 1e-7 of the trace. Periods of the PER kernel that are too short (below about
+#'   4 spacings with 6,000 spots, 7 with 20,000) are left out, with a warning.
 #'
 #' The attribute `patina` of the result tells what was done: `attr(x, "patina")$kernels` has, for each kernel,
 #' `model`, `lengthscale`, `engine` (`"dense"` for `"exact"`), `rank` (eigenvalues kept; for `"krylov"` the
@@ -136,13 +138,14 @@
 #' Its attribute `patina` records the kernels, the method and the normalization.
 #'
 #' @section Errors:
-#' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and
-#' names that do not match have the subclasses `patina_error_input`, `patina_error_coords` and
-#' `patina_error_names`; values that are not counts, unless `normalization = "none"`,
-#' `patina_error_counts`; an `approximation` that cannot serve the kernels, or not within this machine's
-#' memory, `patina_error_approximation`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written
-#' to the temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of
-#' one block only: a warning of class `patina_warning_failed_genes` names them.
+#' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and names
+#' that do not match have the subclasses `patina_error_input`, `patina_error_coords` and
+#' `patina_error_names`; values that are not counts, unless `normalization = "none"`, `patina_error_counts`;
+#' an `approximation` that cannot serve the kernels, or not within this machine's memory,
+#' `patina_error_approximation`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written to
+#' the temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of
+#' one block only: a warning of class `patina_warning_failed_genes` names them. Periods of the PER kernel
+#' that are too short for so many spots are left out with a warning of class `patina_warning_kernels`.
 #'
 #' @references
 #' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.
@@ -240,8 +243,8 @@ spatial_test_impl <- function(
     gene = input$genes,
     status = ifelse(tested & is.na(p$pval), "no p-value", fits$status),
     n = n,
-    model = kernels$model[kernel],
-    lengthscale = kernels$lengthscale[kernel],
+    model = fitter$kernels$model[kernel],
+    lengthscale = fitter$kernels$lengthscale[kernel],
     fsv = fits$fsv,
     fsv_se = fits$fsv_se,
     llr = fits$llr,

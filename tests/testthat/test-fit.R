@@ -263,8 +263,8 @@ test_that("an approximation that cannot serve is refused", {
     class = "patina_error_approximation"
   )
   expect_error(
-    model_search(tissue$y, tissue$coords, genes, normalization = "none", approximation = "pivoted_cholesky"),
-    "pivoted_cholesky.*cannot serve.*PER",
+    model_search(tissue$y, tissue$coords, genes, normalization = "none", approximation = "krylov"),
+    "krylov.*cannot serve.*PER",
     class = "patina_error_approximation"
   )
   kernels <- kernel_table("SE", 1:10, NULL, NULL)

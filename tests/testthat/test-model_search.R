@@ -76,3 +76,32 @@ test_that("unknown genes are named", {
     class = "patina_error_names"
   )
 })
+
+test_that("above 5,000 spots periods that are too short are left out and named, and all else is there", {
+  skip_on_cran()
+  coords <- expand.grid(x = 1:75, y = 1:70)
+  wave <- cos(2 * pi * coords$x / 25)
+  y <- withr::with_seed(1, rbind(wave = wave + rnorm(5250), slope = coords$x / 25 + rnorm(5250)))
+  search <- \(...) {
+    model_search(y, coords, rownames(y), normalization = "none", threads = 2, progress = FALSE, ...)
+  }
+  expect_warning(
+    models <- search(lengthscales = c(0.5, 12, 25, 60)),
+    "1 period of the .*PER.* 5250 spots, and was left out: 0.5",
+    class = "patina_warning_kernels"
+  )
+  kernels <- attr(models, "patina")$kernels
+  expect_identical(kernels$model, rep(c("SE", "PER", "linear"), c(4, 3, 1)))
+  expect_identical(kernels$engine[5:7], rep("landmarks", 3))
+  expect_identical(models$model[2], "linear")
+  expect_false(anyNA(models$loglik))
+  expect_equal(rowSums(models[c("prob_SE", "prob_PER", "prob_linear")]), c(1, 1))
+  # with no period left, the other families are compared
+  expect_warning(
+    others <- search(kernels = c("PER", "SE", "linear"), lengthscales = c(1, 2)),
+    class = "patina_warning_kernels"
+  )
+  expect_identical(is.na(others$prob_PER), c(TRUE, TRUE))
+  expect_identical(others$model[2], "linear")
+  expect_error(search(kernels = "PER", lengthscales = 1), class = "patina_error_approximation")
+})

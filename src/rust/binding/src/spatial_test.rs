@@ -55,12 +55,13 @@ fn rust_load_test(path: &str) -> Result<ExternalPtr<SpatialTest>> {
     Ok(ExternalPtr::new(patina_core::storage::load(path.as_ref()).map_err(message)?))
 }
 
-/// What is known of the kernels: engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
+/// What is known of the kernels: which of those asked for (counted from 1; cosines may have been left out), engine, rank, and about the largest error of a log likelihood ratio at delta = 1.
 /// @noRd
 #[extendr]
 fn rust_describe_test(test: ExternalPtr<SpatialTest>) -> List {
     let models = test.models();
     list!(
+        kernel = test.kept().iter().map(|&k| k as i32 + 1).collect::<Vec<_>>(),
         engine = models.iter().map(|m| m.engine()).collect::<Vec<_>>(),
         rank = models.iter().map(|m| m.rank() as i32).collect::<Vec<_>>(),
         error_bound = models.iter().map(|m| m.error_bound()).collect::<Vec<_>>()

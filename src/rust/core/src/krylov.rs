@@ -843,7 +843,7 @@ fn quadrature(mut d: Vec<f64>, mut e: Vec<f64>) -> Quadrature {
 }
 
 /// A reproducible random sign.
-fn sign(seed: u64) -> f64 {
+pub(crate) fn sign(seed: u64) -> f64 {
     let mut x = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

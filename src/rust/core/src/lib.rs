@@ -9,6 +9,7 @@ pub mod error;
 pub mod interrupt;
 pub mod kernel;
 pub mod krylov;
+mod landmarks;
 pub mod likelihood;
 pub mod locations;
 pub mod model_search;

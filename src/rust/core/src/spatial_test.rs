@@ -16,6 +16,7 @@ use crate::spectrum::{Approximation, DENSE_LIMIT, Spectrum};
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 /// Genes in a block. Blocks are filled up with zeros, so that a gene's result does not depend on its neighbours.
@@ -106,13 +107,17 @@ pub enum Model {
 }
 
 impl Model {
-    fn new(kernel: Kernel, spectrum: Option<Spectrum>, locations: &Locations) -> Result<Self> {
+    /// `None` for a cosine kernel that no engine can take.
+    fn new(kernel: Kernel, spectrum: Option<Spectrum>, locations: &Locations) -> Result<Option<Self>> {
         interrupt::check()?;
         if let Some(spectrum) = spectrum {
-            return Ok(Self::spectral(spectrum));
+            return Ok(Some(Self::spectral(spectrum)));
+        }
+        if matches!(kernel, Kernel::Cosine { .. }) {
+            return Ok(None);
         }
         match Krylov::new(kernel, locations)? {
-            Some(krylov) => Ok(Self::Sparse(krylov)),
+            Some(krylov) => Ok(Some(Self::Sparse(krylov))),
             None => Err(Error::Unsupported { kernel: kernel.name(), n: locations.len() }),
         }
     }
@@ -261,6 +266,8 @@ enum StoredModel<S, K> {
 pub struct SpatialTest {
     locations: Locations,
     models: Vec<Model>,
+    /// The models' places among the kernels that were asked for.
+    kept: Vec<usize>,
     groups: Vec<usize>,
     n_groups: usize,
     /// Whether genes that do not converge get another test, and that test, once it was needed.
@@ -278,6 +285,12 @@ impl SpatialTest {
     }
 
     /// The same, but each gene gets the best kernel of each group; `groups` gives each kernel's, from 0 without gaps.
+    ///
+    /// Cosine kernels whose period is too short for so many locations are left out, and with them groups that have no
+    /// other: [`SpatialTest::kept`] has the rest.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where no engine can take another kernel, or no kernel is left.
     pub fn with_groups(
         kernels: &[Kernel],
         groups: &[usize],
@@ -294,8 +307,15 @@ impl SpatialTest {
             .with_max_len(1)
             .map(|(&kernel, spectrum)| Model::new(kernel, spectrum, &locations))
             .collect::<Result<Vec<_>>>()?;
+        let kept: Vec<usize> = (0..kernels.len()).filter(|&k| models[k].is_some()).collect();
+        if kept.is_empty() {
+            return Err(Error::Unsupported { kernel: kernels[0].name(), n: locations.len() });
+        }
+        let present: BTreeSet<usize> = kept.iter().map(|&k| groups[k]).collect();
+        let groups = kept.iter().map(|&k| present.range(..groups[k]).count()).collect();
+        let models = models.into_iter().flatten().collect();
         let exact_if_needed = approximation == Approximation::Auto && locations.len() <= DENSE_LIMIT;
-        Ok(Self::from_parts(locations, models, groups.to_vec(), exact_if_needed, None))
+        Ok(Self { kept, ..Self::from_parts(locations, models, groups, exact_if_needed, None) })
     }
 
     fn from_parts(
@@ -306,7 +326,8 @@ impl SpatialTest {
         null: Option<NullForms>,
     ) -> Self {
         let n_groups = groups.iter().max().map_or(0, |g| g + 1);
-        Self { locations, models, groups, n_groups, exact_if_needed, exact: OnceLock::new(), null }
+        let kept = (0..models.len()).collect();
+        Self { locations, models, kept, groups, n_groups, exact_if_needed, exact: OnceLock::new(), null }
     }
 
     /// Adds calibrated p-values, over all kernels of all groups.
@@ -353,6 +374,11 @@ impl SpatialTest {
     /// Number of groups of kernels.
     pub fn n_groups(&self) -> usize {
         self.n_groups
+    }
+
+    /// Which of the kernels asked for the models are, counted from 0 (after reading from a file: all of them).
+    pub fn kept(&self) -> &[usize] {
+        &self.kept
     }
 
     /// The kernels.

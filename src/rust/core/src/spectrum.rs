@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::krylov::Krylov;
+use crate::landmarks;
 use crate::locations::Locations;
 use crate::tree::Tree;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -42,6 +43,9 @@ const SPARSE: f64 = 1.25;
 /// Bounds on the rank r of a pivoted Cholesky factor, and on n r².
 const RANK_LIMIT: usize = 5000;
 const WORK_LIMIT: f64 = 1e12;
+
+/// Bound on the rank of a cosine kernel, whose cost grows as n² r.
+const PERIODIC_RANK_LIMIT: usize = 1600;
 
 /// What a test may do about large numbers of locations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -81,14 +85,17 @@ pub enum Engine {
     Dense,
     /// Pivoted Cholesky factor, then the eigendecomposition of its Gram matrix.
     PivotedCholesky,
+    /// Eigendecomposition in the space that landmarks span.
+    Landmarks,
 }
 
 impl Engine {
-    /// `dense` or `pivoted_cholesky`.
+    /// `dense`, `pivoted_cholesky` or `landmarks`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
             Self::PivotedCholesky => "pivoted_cholesky",
+            Self::Landmarks => "landmarks",
         }
     }
 }
@@ -214,6 +221,34 @@ impl Spectrum {
         Ok(())
     }
 
+    /// The spectrum of the cosine kernel by landmarks: O(n² r) time, O(n r) memory, in the current rayon pool. `None` if
+    /// the period is too short.
+    fn landmarks(period: f64, locations: &Locations) -> Result<Option<Self>> {
+        // Wave vectors up to 2 pi / p, as those of the SE kernel of lengthscale p / pi up to a tolerance of exp(-2).
+        if predicted_rank(period / std::f64::consts::PI, locations, (-2.0_f64).exp()) > PERIODIC_RANK_LIMIT {
+            return Ok(None);
+        }
+        let kernel = Kernel::Cosine { period };
+        let mut spectrum = Self {
+            kernel,
+            engine: Engine::Landmarks,
+            n: locations.len(),
+            values: Vec::new(),
+            blocks: Vec::new(),
+            dropped: 0.0,
+        };
+        let entries = kernel.at(locations);
+        for rows in locations.samples() {
+            let tree = Tree::new(locations, rows.clone());
+            let Some(found) = landmarks::eigenpairs(&entries, &tree, LOOSEST_TOLERANCE)? else {
+                return Ok(None);
+            };
+            spectrum.push_block(rows.start, &found.values, found.vectors.as_ref());
+            spectrum.dropped += found.residual;
+        }
+        Ok(Some(spectrum))
+    }
+
     /// Spectra of several kernels, side by side in the current rayon pool, each by the engine that
     /// `approximation` and the sizes ask for; `None` where only Lanczos quadrature will do.
     pub fn choose_all(
@@ -253,7 +288,10 @@ impl Spectrum {
         match approximation {
             Approximation::Exact => return Self::dense(kernel, locations).map(Some),
             Approximation::PivotedCholesky => {
-                let spectrum = Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, n)?;
+                let spectrum = match kernel {
+                    Kernel::Cosine { period } => Self::landmarks(period, locations)?,
+                    _ => Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, n)?,
+                };
                 return spectrum.map_or_else(|| Self::dense(kernel, locations), Ok).map(Some);
             }
             Approximation::Krylov if matches!(kernel, Kernel::SquaredExponential { .. }) => return Ok(None),
@@ -280,8 +318,10 @@ impl Spectrum {
             return low_rank.map_or_else(|| Self::dense(kernel, locations), Ok).map(Some);
         }
         let limit = RANK_LIMIT.min((WORK_LIMIT / n as f64).sqrt() as usize);
-        let Kernel::SquaredExponential { lengthscale } = kernel else {
-            return Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, limit);
+        let lengthscale = match kernel {
+            Kernel::SquaredExponential { lengthscale } => lengthscale,
+            Kernel::Cosine { period } => return Self::landmarks(period, locations),
+            Kernel::Linear => return Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, limit),
         };
         // Between what a sparse matrix and a factor at the usual tolerance can do, the tolerance gives way.
         let mut tolerance = CHOLESKY_TOLERANCE;
