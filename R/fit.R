@@ -74,8 +74,8 @@ sample_order <- function(input) {
 #' Decompose the kernels
 #'
 #' @param calibrated Whether calibrated p-values are wanted.
-#' @returns A list: `test` (external pointer), `spots` (see `sample_order()`), `kernels` and `groups` (of those
-#'   that can be had) and `description`, a tibble of the kernels with engine and rank.
+#' @returns A list: `test` (external pointer), `spots` (see `sample_order()`), `kernels` and `groups` of those
+#'   that can be had, and `description`, a tibble of them with engine and rank.
 #' @noRd
 prepare_fitter <- function(
   input,
