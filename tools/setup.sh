@@ -12,7 +12,7 @@ PATH="$HOME/.cargo/bin:$PATH"
 rust_minimum=89          # rustc 1.x
 air_version=0.12.0
 newer_suite=trixie       # Debian suite whose sources stand in for packages the system's suite lacks
-developer_packages="lintr roxygen2"
+developer_packages="lintr roxygen2 batchtools"
 base_packages=" compiler datasets graphics grDevices grid methods parallel splines stats stats4 tcltk tools utils R "
 
 say() { printf 'setup: %s\n' "$*" >&2; }

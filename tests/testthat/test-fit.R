@@ -123,14 +123,55 @@ test_that("a worker that is killed ends the call", {
   expect_identical(fit_all(whole, workers), fit_all(whole))
 })
 
+test_that("jobs of a cluster give the same results", {
+  skip_if_not_installed("BiocParallel")
+  skip_if_not_installed("batchtools")
+  skip_on_cran()
+  small_blocks()
+  folder <- local_empty_tempdir()
+  tissue <- small_tissue()
+  registry <- withr::local_tempfile()
+  workers <- BiocParallel::BatchtoolsParam(
+    2,
+    cluster = "socket",
+    registryargs = BiocParallel::batchtoolsRegistryargs(file.dir = registry)
+  )
+  said <- utils::capture.output(fit <- fit_small(tissue, BPPARAM = workers), type = "message")
+  expect_identical(fit, fit_small(tissue))
+  expect_false(BiocParallel::bpisup(workers))
+  expect_empty(folder)
+  expect_false(file.exists(registry))
+})
+
 test_that("a folder that cannot be written to is an error", {
   skip_if_not_installed("BiocParallel")
-  withr::local_options(patina.tempdir = file.path(withr::local_tempdir(), "missing"))
+  file <- withr::local_tempfile(lines = "no folder")
+  missing <- file.path(withr::local_tempdir(), "missing")
+  # not even root may write to the last
+  for (folder in c(file, missing, if (dir.exists("/proc")) "/proc")) {
+    withr::local_options(patina.tempdir = folder)
+    expect_error(
+      fit_small(small_tissue(), BPPARAM = BiocParallel::SerialParam()),
+      paste0(basename(folder), ".*patina.tempdir"),
+      class = "patina_error_tempdir"
+    )
+  }
+  expect_identical(readLines(file), "no folder")
+})
+
+test_that("a full disk is an error, and leaves nothing behind", {
+  skip_if_not(file.exists("/dev/full"), "there is no device that is always full")
+  folder <- withr::local_tempdir()
+  small <- small_fitter(\(block, genes) block)
+  # the name under which the core writes before the file is complete
+  partial <- file.path(folder, sprintf("spectra.bin.%d.partial", Sys.getpid()))
+  file.symlink("/dev/full", partial)
   expect_error(
-    fit_small(small_tissue(), BPPARAM = BiocParallel::SerialParam()),
-    "missing.*patina.tempdir",
+    write_spectra(small$fitter$test, folder, NULL),
+    "No space left.*patina.tempdir",
     class = "patina_error_tempdir"
   )
+  expect_empty(folder)
 })
 
 test_that("an interrupt leaves no files", {

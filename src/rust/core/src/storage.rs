@@ -103,18 +103,24 @@ struct Summed<W> {
 
 impl<W: Write> Write for Summed<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes).map_err(|error| {
-            let kind = error.kind();
-            self.failure = Some(error);
-            io::Error::from(kind)
-        })?;
+        let written = self.inner.write(bytes);
+        let written = written.map_err(|error| self.failed(error))?;
         self.sum.add(&bytes[..written]);
         self.length += written as u64;
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        let flushed = self.inner.flush();
+        flushed.map_err(|error| self.failed(error))
+    }
+}
+
+impl<W> Summed<W> {
+    fn failed(&mut self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        self.failure = Some(error);
+        kind.into()
     }
 }
 
@@ -211,6 +217,22 @@ mod tests {
         assert!(matches!(load(&folder.join("missing")), Err(Error::File { .. })));
         let test = SpatialTest::new(&kernels, locations).unwrap();
         assert!(matches!(save(&test, &folder.join("missing/test.bin")), Err(Error::File { .. })));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error_that_leaves_nothing_behind() {
+        let folder = std::env::temp_dir().join(format!("patina-full-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("test.bin");
+        // What is written to this device finds no space; the file is first written under this name.
+        let partial = folder.join(format!("test.bin.{}.partial", std::process::id()));
+        std::os::unix::fs::symlink("/dev/full", partial).unwrap();
+        let test = SpatialTest::new(&[Kernel::Linear], two_samples(20)).unwrap();
+        let Err(Error::File { reason, .. }) = save(&test, &path) else { panic!("there is no error") };
+        assert!(reason.contains("No space"), "{reason}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
         fs::remove_dir_all(&folder).unwrap();
     }
 }
