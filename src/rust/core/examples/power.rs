@@ -5,8 +5,9 @@
 //! Tissue: hexagonal spots, each moved a little. Counts: negative binomial, depth varying from spot to spot without
 //! spatial structure, prepared as SpatialDE does (stabilised, log depth regressed out). Patterns: draws of Gaussian
 //! processes from half a spacing to sixteen, gradients, hotspots, stripes, rings, each at three strengths, by the
-//! genes' total count. Prints the share of genes with p <= 1e-3 for each design, the mean over everything, and the
-//! largest loss against the best design for one pattern and total; and the same share without any pattern.
+//! genes' total count. Prints a table (bench/results/power.csv has 260 and 1,000 spots): for each design the share of
+//! genes with p <= 1e-3, its mean over everything, the largest loss against the best design for one pattern, and the
+//! level: the same share, divided by 1e-3, for genes without pattern; then the power by total and by pattern.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -31,13 +32,18 @@ struct Design {
 }
 
 const DESIGNS: [Design; 11] = [
-    Design { name: "6 x {inf, 3}, equal", kernels: 6, deltas: &[0, 2], decorrelated: false },
-    Design { name: "8 x {inf, 3}, equal", kernels: 8, deltas: &[0, 2], decorrelated: false },
-    Design { name: "8 x {inf, 10, 1}, equal", kernels: 8, deltas: &[0, 1, 3], decorrelated: false },
-    Design { name: "10 x {inf, 3}, equal", kernels: 10, deltas: &[0, 2], decorrelated: false },
-    Design { name: "10 x {inf, 10, 1}, equal", kernels: 10, deltas: &[0, 1, 3], decorrelated: false },
-    Design { name: "10 x {inf, 10, 1, .1}, equal", kernels: 10, deltas: &[0, 1, 3, 4], decorrelated: false },
-    Design { name: "10 x {inf}, equal", kernels: 10, deltas: &[0], decorrelated: false },
+    Design { name: "6 x {inf, 3}, equal weights", kernels: 6, deltas: &[0, 2], decorrelated: false },
+    Design { name: "8 x {inf, 3}, equal weights", kernels: 8, deltas: &[0, 2], decorrelated: false },
+    Design { name: "8 x {inf, 10, 1}, equal weights", kernels: 8, deltas: &[0, 1, 3], decorrelated: false },
+    Design { name: "10 x {inf, 3}, equal weights", kernels: 10, deltas: &[0, 2], decorrelated: false },
+    Design { name: "10 x {inf, 10, 1}, equal weights", kernels: 10, deltas: &[0, 1, 3], decorrelated: false },
+    Design {
+        name: "10 x {inf, 10, 1, .1}, equal weights",
+        kernels: 10,
+        deltas: &[0, 1, 3, 4],
+        decorrelated: false,
+    },
+    Design { name: "10 x {inf}, equal weights", kernels: 10, deltas: &[0], decorrelated: false },
     Design { name: "10 x {inf, 10, 1}", kernels: 10, deltas: &[0, 1, 3], decorrelated: true },
     Design { name: "10 x {inf, 3}", kernels: 10, deltas: &[0, 2], decorrelated: true },
     Design { name: "10 x {inf}", kernels: 10, deltas: &[0], decorrelated: true },
@@ -98,11 +104,9 @@ fn main() {
         }
     }
 
-    println!("{n} spots, p <= {LEVEL}, {} genes for each pattern and total", replicates * STRENGTHS.len());
-    print!("{:>29} {:>6} {:>6} {:>8}", "design", "mean", "loss", "none/a");
-    TOTALS.iter().for_each(|total| print!(" {total:>6}"));
-    PATTERNS.iter().for_each(|pattern| print!(" {pattern:>12}"));
-    println!();
+    let columns = TOTALS.iter().map(|total| format!("total_{total}"));
+    let columns = columns.chain(PATTERNS.iter().map(|pattern| pattern.replace(' ', "_")));
+    println!("spots,design,mean,loss,level,{}", columns.collect::<Vec<_>>().join(","));
     let cells = |p: usize, d: usize| power[p][d];
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     for (d, design) in DESIGNS.iter().enumerate() {
@@ -111,13 +115,10 @@ fn main() {
         let best = |p: usize| (0..DESIGNS.len()).map(|d| pattern_mean(p, d)).fold(0.0, f64::max);
         let loss = (0..PATTERNS.len()).map(|p| best(p) - pattern_mean(p, d)).fold(0.0, f64::max);
         let size = mean(&cells(PATTERNS.len(), d)) / LEVEL;
-        print!("{:>29} {:>6.3} {loss:>6.3} {size:>8.2}", design.name, mean(&all));
-        for t in 0..TOTALS.len() {
-            let by_total: Vec<f64> = (0..PATTERNS.len()).map(|p| cells(p, d)[t]).collect();
-            print!(" {:>6.3}", mean(&by_total));
-        }
-        (0..PATTERNS.len()).for_each(|p| print!(" {:>12.3}", pattern_mean(p, d)));
-        println!();
+        let by_total = |t: usize| mean(&(0..PATTERNS.len()).map(|p| cells(p, d)[t]).collect::<Vec<_>>());
+        let rest = (0..TOTALS.len()).map(by_total).chain((0..PATTERNS.len()).map(|p| pattern_mean(p, d)));
+        let values = [mean(&all), loss, size].into_iter().chain(rest).map(|value| format!("{value:.3}"));
+        println!("{n},\"{}\",{}", design.name, values.collect::<Vec<_>>().join(","));
     }
 }
 

@@ -351,18 +351,18 @@ pub fn tail_ratios(runs: &[Vec<f64>], strata: &[usize], stratum: Option<usize>, 
     below / count / a
 }
 
-/// [`tail_ratios`] at .05 to 1e-5 as a table.
-pub fn tail_table(runs: &[Vec<f64>], strata: &[usize]) -> String {
-    const LEVELS: [f64; 5] = [0.05, 0.01, 0.001, 1e-4, 1e-5];
-    let mut table = format!("{:>12}", "total");
-    LEVELS.iter().for_each(|a| table += &format!("{a:>10}"));
-    let rows = (0..STRATA.len()).map(Some).chain([None]);
-    for stratum in rows {
-        let label = stratum.map_or("all".to_string(), |s| format!("{}-{}", STRATA[s].0, STRATA[s].1));
-        table += &format!("\n{label:>12}");
-        for a in LEVELS {
-            table += &format!("{:>10.3}", tail_ratios(runs, strata, stratum, a));
-        }
-    }
-    table
+/// Levels of [`tail_table`].
+pub const LEVELS: [f64; 5] = [0.05, 0.01, 0.001, 1e-4, 1e-5];
+
+/// [`tail_ratios`] at all [`LEVELS`], as lines `name,stratum,ratio,...`.
+pub fn tail_table(name: &str, runs: &[Vec<f64>], strata: &[usize]) -> String {
+    let line = |stratum: Option<usize>| {
+        let label = stratum.map_or("all".to_string(), |s| {
+            let (least, most) = STRATA[s];
+            if most.is_finite() { format!("{least}-{most}") } else { format!("{least} and more") }
+        });
+        let ratios = LEVELS.map(|a| format!("{:.3}", tail_ratios(runs, strata, stratum, a)));
+        format!("{name},{label},{}", ratios.join(","))
+    };
+    (0..STRATA.len()).map(Some).chain([None]).map(line).collect::<Vec<_>>().join("\n")
 }
