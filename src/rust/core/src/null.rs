@@ -19,7 +19,7 @@ use crate::locations::Locations;
 use crate::spectrum::Spectrum;
 use faer::Mat;
 use invariants::SampleSpectrum;
-use moments::{Cumulants, Sums};
+use moments::{Cumulants, Invariants, Sums};
 use rayon::prelude::*;
 use score::ScoreSample;
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,46 @@ struct Form {
     ratio: Option<RatioTail>,
     /// Whether the form is constant over permutations, up to rounding.
     constant: bool,
+    support: Support,
+}
+
+/// How many pairs of locations, and how many locations, carry a form.
+///
+/// If few do, a sparse gene's form is a lottery: nearly always the same, now and then large. Three moments say
+/// nothing of its tail.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Support {
+    /// Σ aᵢⱼ² and Σ aᵢⱼ⁴ over i ≠ j.
+    squares: f64,
+    fourth: f64,
+    /// tr A² and Σ (A²)ᵢᵢ².
+    total: f64,
+    row_squares: f64,
+}
+
+impl Support {
+    fn add(&mut self, a: &Invariants) {
+        self.squares += a.t2 - a.s2;
+        self.fourth += a.fourth;
+        self.total += a.t2;
+        self.row_squares += a.squares;
+    }
+
+    /// The number of pairs of locations: of k equal entries it is k.
+    fn pairs(&self) -> f64 {
+        self.squares * self.squares / self.fourth
+    }
+
+    /// The number of locations.
+    fn locations(&self) -> f64 {
+        self.total * self.total / self.row_squares
+    }
+
+    /// Whether a gene with this kurtosis, that of spikes in a share 1/kurtosis of all locations, can be expected to
+    /// meet at least one of these pairs, and one of these locations.
+    fn carries(&self, kurtosis: f64) -> bool {
+        self.pairs() >= kurtosis * kurtosis && self.locations() >= kurtosis
+    }
 }
 
 /// What the null distribution needs of one gene.
@@ -238,13 +278,22 @@ impl NullForms {
         q.iter().zip(self.kernels.iter().flat_map(|kernel| &kernel.forms)).map(form).collect()
     }
 
-    /// Natural log of each form's p-value, kernel by kernel; NaN where a form does not vary.
+    /// Natural log of each form's p-value, kernel by kernel; NaN where a form does not vary, or too few locations
+    /// carry it for a gene as sparse as this one. Where all forms are such, those that most pairs carry count.
     pub fn log_p_values(&self, q: &[f64], gene: &GeneMoments) -> Vec<f64> {
-        let form = |(q, form): (&f64, &Form)| {
-            self.standardise(form, *q, gene)
-                .map_or(f64::NAN, |(z, skewness)| log_tail(form, z, skewness, gene))
+        let forms = || self.kernels.iter().flat_map(|kernel| &kernel.forms);
+        let varying = || forms().filter(|form| !form.constant);
+        let most = if varying().any(|form| form.support.carries(gene.kurtosis)) {
+            f64::INFINITY
+        } else {
+            varying().map(|form| form.support.pairs()).fold(0.0, f64::max)
         };
-        q.iter().zip(self.kernels.iter().flat_map(|kernel| &kernel.forms)).map(form).collect()
+        let one = |(q, form): (&f64, &Form)| {
+            let counts = form.support.carries(gene.kurtosis) || form.support.pairs() >= most;
+            let standard = self.standardise(form, *q, gene).filter(|_| counts);
+            standard.map_or(f64::NAN, |(z, skewness)| log_tail(form, z, skewness, gene))
+        };
+        q.iter().zip(forms()).map(one).collect()
     }
 
     /// The combined p-value of a gene from all its forms, kernel by kernel. NaN where none varies.
@@ -297,6 +346,7 @@ impl KernelForms {
             let sample = ScoreSample::new(krylov, k);
             score.shifts.push(sample.shift);
             score.cumulants.push(Cumulants::new(&sample.invariants));
+            score.support.add(&sample.invariants);
             let count = (WEIGHT_ENTRIES / range.len()).max(16);
             rows.push(sample.rows(krylov, locations, k, &invariants::spread_rows(range.len(), count)));
             eigenvalues.extend(sample.eigenvalues);
@@ -337,6 +387,7 @@ impl KernelForms {
                 let own = if delta.is_infinite() { score } else { sample.form(delta) };
                 form.shifts.push(own.shift);
                 form.cumulants.push(Cumulants::new(&own.invariants));
+                form.support.add(&own.invariants);
                 scales[k][0] += own.invariants.t2;
                 scales[k][1] += own.invariants.n * own.shift * own.shift;
                 eigenvalues[k].extend(sample.eigenvalues(delta).0);
@@ -363,6 +414,7 @@ impl Form {
             cumulants: Vec::new(),
             ratio: None,
             constant: false,
+            support: Support::default(),
         }
     }
 }

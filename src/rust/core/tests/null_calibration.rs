@@ -57,6 +57,28 @@ fn breast_cancer_is_calibrated() {
 }
 
 #[test]
+fn sparse_genes_are_calibrated_on_scattered_points() {
+    // Some points are very close: forms of a short lengthscale see a few pairs only.
+    let mut random = Random::new(3);
+    let n = 300;
+    let coords = Mat::from_fn(n, 2, |_, _| random.uniform());
+    let locations = Locations::new(coords.as_ref()).unwrap();
+    let tester = Tester::default_grid(&locations);
+    let genes = 20_000;
+    let mut y = Mat::zeros(n, genes);
+    for g in 0..genes {
+        let order = random.permutation(n);
+        order[..3 + g % 40].iter().for_each(|&i| y[(i, g)] = 1.0 + random.uniform());
+    }
+    let runs = [tester.log10_p_values(&common::centred(&y))];
+    for (a, most) in [(0.05, 1.25), (0.01, 1.3), (0.001, 1.8), (0.0001, 3.5)] {
+        let ratio = tail_ratios(&runs, &[0; 20_000], None, a);
+        println!("{a}: {ratio}");
+        assert!(ratio < most, "{a}: {ratio}");
+    }
+}
+
+#[test]
 fn genes_found_on_real_tissues() {
     for (tissue, least) in [(common::bulb(), 270), (common::breast_cancer(), 530)] {
         let Some(tissue) = tissue else { return };

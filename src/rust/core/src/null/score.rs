@@ -56,7 +56,7 @@ impl ScoreSample {
             - 2.0 * size * power(3)
             - 6.0 * power(2) * power(1);
         let diagonal: Vec<f64> = u.iter().map(|u| own - 2.0 * u).collect();
-        let (mut s2, mut s3, mut along) = (0.0, 0.0, 0.0);
+        let (mut s2, mut s3, mut along, mut square_sum) = (0.0, 0.0, 0.0, 0.0);
         let (first, second) = (power(1), power(2));
         for i in 0..n {
             // (A²)ᵢᵢ.
@@ -65,11 +65,15 @@ impl ScoreSample {
             s2 += diagonal[i] * diagonal[i];
             s3 += diagonal[i].powi(3);
             along += diagonal[i] * square;
+            square_sum += square * square;
         }
         let centre = total(&diagonal) / size;
         let centred: Vec<f64> = diagonal.iter().map(|d| d - centre).collect();
         let b = dot(&centred, &product(&centred));
-        let invariants = Invariants { n: size, t2, t3, s2, s3, u: cubes, r: along, b };
+        // K's entries are at most 1.
+        let fourth = cubes - s3;
+        let invariants =
+            Invariants { n: size, t2, t3, s2, s3, u: cubes, r: along, b, squares: square_sum, fourth };
         let eigenvalues = krylov.eigenvalues(sample).iter().map(|(s, m)| (s - shift, *m)).collect();
         let mut by_row = vec![0.0; n];
         let first = krylov.places(sample).iter().min().copied().unwrap_or(0);
