@@ -433,9 +433,9 @@ impl Form {
     }
 }
 
-/// Each kernel's weight is 1 / Σ ρ² over all kernels, ρ the correlation of score forms for a uniform direction,
+/// Each kernel's weight is 1 / Σ ρ⁸ over all kernels, ρ the correlation of score forms for a uniform direction,
 /// shared equally by its forms: kernels that say the same count once. Kernels that cannot say much count less
-/// ([`HALF_WEIGHT`]).
+/// ([`HALF_WEIGHT`]). The power is examples/power.rs's choice: lower ones give the longest lengthscales too much.
 fn weights(kernels: &[KernelForms], rows: &[Vec<Mat<f64>>]) -> Vec<f64> {
     let product = |a: usize, b: usize| -> f64 {
         rows[a].iter().zip(&rows[b]).map(|(x, y)| invariants::dot(x.as_ref(), y.as_ref())).sum()
@@ -446,8 +446,8 @@ fn weights(kernels: &[KernelForms], rows: &[Vec<Mat<f64>>]) -> Vec<f64> {
     weights.par_iter_mut().enumerate().for_each(|(k, weight)| {
         if varies(k) {
             let others = (0..kernels.len()).filter(|&l| l != k && varies(l));
-            let squares: f64 = others.map(|l| product(k, l).powi(2) / (own[k] * own[l])).sum();
-            *weight = 1.0 / (1.0 + squares) / (1.0 + (HALF_WEIGHT / kernels[k].strength()).powi(2));
+            let alike: f64 = others.map(|l| (product(k, l).powi(2) / (own[k] * own[l])).powi(4)).sum();
+            *weight = 1.0 / (1.0 + alike) / (1.0 + (HALF_WEIGHT / kernels[k].strength()).powi(2));
         }
     });
     let per_form = |k: usize| {
@@ -662,7 +662,7 @@ mod tests {
                     covariance(&centred[k], &centred[l]).powi(2)
                         / (covariance(&centred[k], &centred[k]) * covariance(&centred[l], &centred[l]))
                 };
-                1.0 / (0..3).map(rho2).sum::<f64>() / (1.0 + (5.0 / strength(k)).powi(2))
+                1.0 / (0..3).map(|l| rho2(l).powi(4)).sum::<f64>() / (1.0 + (5.0 / strength(k)).powi(2))
             })
             .collect();
         let total: f64 = raw.iter().sum();
