@@ -91,9 +91,9 @@ struct Form {
 /// nothing of its tail.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Support {
-    /// Σ aᵢⱼ² and Σ aᵢⱼ⁴ over i ≠ j.
+    /// Σ aᵢⱼ² and Σ aᵢⱼ³ over i ≠ j.
     squares: f64,
-    fourth: f64,
+    cubes: f64,
     /// tr A² and Σ (A²)ᵢᵢ².
     total: f64,
     row_squares: f64,
@@ -102,14 +102,15 @@ struct Support {
 impl Support {
     fn add(&mut self, a: &Invariants) {
         self.squares += a.t2 - a.s2;
-        self.fourth += a.fourth;
+        self.cubes += a.u - a.s3;
         self.total += a.t2;
         self.row_squares += a.squares;
     }
 
-    /// The number of pairs of locations: of k equal entries it is k.
+    /// The number of pairs of locations, (i, j) and (j, i) counted apart: of k equal entries it is k. Where positive
+    /// and negative entries balance it is large.
     fn pairs(&self) -> f64 {
-        self.squares * self.squares / self.fourth
+        self.squares.powi(3) / (self.cubes * self.cubes)
     }
 
     /// The number of locations.
@@ -310,12 +311,20 @@ impl NullForms {
 
 /// The Cauchy combination (Liu & Xie 2020) of p-values, as natural logs; NaN do not count, and the weights of the
 /// others are scaled to a sum of 1. NaN if none has a weight.
+///
+/// For correlated forms the combination is exact in the tail only (their Theorem 1): with these forms and weights,
+/// P(p <= a) is about 1.1 a for a of .001 and more, over simulated locations and values of many kinds. The result is
+/// larger by as much there, and by less and less beyond.
 pub fn combine(log_p: &[f64], weights: &[f64]) -> f64 {
+    /// The share by which the combination is too small, and the p-value where half of it is taken off.
+    const EXCESS: (f64, f64) = (0.1, 1e-3);
     let counts = || log_p.iter().zip(weights).filter(|(p, _)| !p.is_nan());
     let total: f64 = counts().map(|(_, weight)| weight).sum();
     if total > 0.0 {
         let (log_p, weights): (Vec<f64>, Vec<f64>) = counts().map(|(p, weight)| (p, weight / total)).unzip();
-        tails::log_cauchy(&log_p, &weights)
+        let combined = tails::log_cauchy(&log_p, &weights);
+        let p = combined.exp();
+        combined + (EXCESS.0 * (1.0 - p) * p / (p + EXCESS.1)).ln_1p()
     } else {
         f64::NAN
     }

@@ -29,10 +29,8 @@ pub struct Invariants {
     pub r: f64,
     /// Σ aᵢᵢ aᵢⱼ aⱼⱼ over all i and j.
     pub b: f64,
-    /// Σ (A²)ᵢᵢ²; as the next, not for the moments, but for how many locations carry the form.
+    /// Σ (A²)ᵢᵢ², not for the moments, but for how many locations carry the form.
     pub squares: f64,
-    /// Σ aᵢⱼ⁴ over i ≠ j, or a bound from above.
-    pub fourth: f64,
 }
 
 /// What the moments need of a gene's values in one sample, centred and scaled to Σ y² = n.

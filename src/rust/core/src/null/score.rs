@@ -70,10 +70,7 @@ impl ScoreSample {
         let centre = total(&diagonal) / size;
         let centred: Vec<f64> = diagonal.iter().map(|d| d - centre).collect();
         let b = dot(&centred, &product(&centred));
-        // K's entries are at most 1.
-        let fourth = cubes - s3;
-        let invariants =
-            Invariants { n: size, t2, t3, s2, s3, u: cubes, r: along, b, squares: square_sum, fourth };
+        let invariants = Invariants { n: size, t2, t3, s2, s3, u: cubes, r: along, b, squares: square_sum };
         let eigenvalues = krylov.eigenvalues(sample).iter().map(|(s, m)| (s - shift, *m)).collect();
         let mut by_row = vec![0.0; n];
         let first = krylov.places(sample).iter().min().copied().unwrap_or(0);
