@@ -56,25 +56,54 @@ fn breast_cancer_is_calibrated() {
     }
 }
 
-#[test]
-fn sparse_genes_are_calibrated_on_scattered_points() {
-    // Some points are very close: forms of a short lengthscale see a few pairs only.
-    let mut random = Random::new(3);
-    let n = 300;
-    let coords = Mat::from_fn(n, 2, |_, _| random.uniform());
-    let locations = Locations::new(coords.as_ref()).unwrap();
-    let tester = Tester::default_grid(&locations);
-    let genes = 20_000;
-    let mut y = Mat::zeros(n, genes);
-    for g in 0..genes {
-        let order = random.permutation(n);
-        order[..3 + g % 40].iter().for_each(|&i| y[(i, g)] = 1.0 + random.uniform());
+/// A gamma variable with shape 0.3 (Ahrens & Dieter 1974).
+fn gamma(random: &mut Random) -> f64 {
+    const SHAPE: f64 = 0.3;
+    let b = 1.0 + SHAPE / std::f64::consts::E;
+    loop {
+        let (p, u) = (b * random.uniform(), random.uniform());
+        let x = if p <= 1.0 { p.powf(1.0 / SHAPE) } else { -((b - p) / SHAPE).ln() };
+        if if p <= 1.0 { u <= (-x).exp() } else { u <= x.powf(SHAPE - 1.0) } {
+            return x;
+        }
     }
-    let runs = [tester.log10_p_values(&common::centred(&y))];
-    for (a, most) in [(0.05, 1.25), (0.01, 1.3), (0.001, 1.8), (0.0001, 3.5)] {
-        let ratio = tail_ratios(&runs, &[0; 20_000], None, a);
-        println!("{a}: {ratio}");
-        assert!(ratio < most, "{a}: {ratio}");
+}
+
+#[test]
+fn sparse_and_heavy_tailed_genes_are_calibrated_on_scattered_points() {
+    // Where some points are very close, forms of a short lengthscale see a few pairs only.
+    const N: usize = 260;
+    const GENES: usize = 20_000;
+    let mut random = Random::new(3);
+    let scattered = Mat::from_fn(N, 2, |_, _| random.uniform());
+    let centres = Mat::from_fn(6, 2, |_, _| 10.0 * random.uniform());
+    let clustered = Mat::from_fn(N, 2, |i, k| centres[(i % 6, k)] + 0.3 * random.normal());
+    for (coords, place) in [(scattered, "scattered"), (clustered, "clustered")] {
+        let tester = Tester::default_grid(&Locations::new(coords.as_ref()).unwrap());
+        for kind in ["gamma", "spikes", "few spikes"] {
+            let mut y = Mat::zeros(N, GENES);
+            for g in 0..GENES {
+                let spikes = random.permutation(N);
+                match kind {
+                    "gamma" => y.col_as_slice_mut(g).iter_mut().for_each(|v| *v = gamma(&mut random)),
+                    "spikes" => {
+                        spikes[..6 + g % 35].iter().for_each(|&i| y[(i, g)] = 1.0 + random.uniform());
+                    }
+                    _ => spikes[..3 + g % 3].iter().for_each(|&i| y[(i, g)] = 1.0),
+                }
+            }
+            let runs = [tester.log10_p_values(&common::centred(&y))];
+            let bounds = [(0.05, [0.8, 1.2]), (0.01, [0.8, 1.2]), (0.001, [0.67, 1.5]), (1e-4, [0.0, 1.5])];
+            for (a, bounds) in bounds {
+                let ratio = tail_ratios(&runs, &[0; GENES], None, a);
+                let slack = 3.0 / (GENES as f64 * a).sqrt();
+                println!("{kind}, {place}, {a}: {ratio:.3} ± {:.3}", slack / 3.0);
+                assert!(
+                    ratio > bounds[0] - slack && ratio < bounds[1] + slack,
+                    "{kind}, {place}, {a}: {ratio}"
+                );
+            }
+        }
     }
 }
 
