@@ -12,8 +12,10 @@
 #' @section P-values:
 #' `"calibrated"` p-values are uniform when the locations are permuted, for rich and for sparse genes
 #' and in the tail. They come from quadratic forms of the expression (the score of each kernel, and
-#' the likelihood's own form at delta = 10 and 1), whose first three moments under permutation are
-#' known exactly, joined by the Cauchy combination. No random numbers are involved.
+#' the likelihood's own form at delta = 3), whose first three moments under permutation are known
+#' exactly, joined by the Cauchy combination. No random numbers are involved. Kernels that only a few
+#' pairs of spots can tell from noise, such as lengthscales below most distances, weigh little, and do
+#' not count for a gene whose few large values are not expected to meet on one of those pairs.
 #'
 #' `"spatialde"` p-values are those of SpatialDE: the upper tail of a chi-squared distribution with one
 #' degree of freedom at the log likelihood ratio. They are known to be conservative by far for most

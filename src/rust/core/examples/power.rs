@@ -23,31 +23,32 @@ const DISPERSION: f64 = 0.3;
 const LEVEL: f64 = 1e-3;
 const DELTAS: [f64; 5] = [f64::INFINITY, 10.0, 3.0, 1.0, 0.1];
 
-/// A design: which kernels and deltas (by index into [`DELTAS`]), and whether weights are decorrelated.
+/// A design: which kernels (the shortest ones) and deltas (by index into [`DELTAS`]), and whether they have the
+/// package's weights or equal ones.
 struct Design {
     name: &'static str,
     kernels: usize,
     deltas: &'static [usize],
-    decorrelated: bool,
+    weighted: bool,
 }
 
 const DESIGNS: [Design; 11] = [
-    Design { name: "6 x {inf, 3}, equal weights", kernels: 6, deltas: &[0, 2], decorrelated: false },
-    Design { name: "8 x {inf, 3}, equal weights", kernels: 8, deltas: &[0, 2], decorrelated: false },
-    Design { name: "8 x {inf, 10, 1}, equal weights", kernels: 8, deltas: &[0, 1, 3], decorrelated: false },
-    Design { name: "10 x {inf, 3}, equal weights", kernels: 10, deltas: &[0, 2], decorrelated: false },
-    Design { name: "10 x {inf, 10, 1}, equal weights", kernels: 10, deltas: &[0, 1, 3], decorrelated: false },
+    Design { name: "10 x {inf, 3}", kernels: 10, deltas: &[0, 2], weighted: true },
+    Design { name: "10 x {inf, 10, 1}", kernels: 10, deltas: &[0, 1, 3], weighted: true },
+    Design { name: "10 x {inf}", kernels: 10, deltas: &[0], weighted: true },
+    Design { name: "10 x {10, 1}", kernels: 10, deltas: &[1, 3], weighted: true },
+    Design { name: "10 x {inf, 3}, equal weights", kernels: 10, deltas: &[0, 2], weighted: false },
+    Design { name: "10 x {inf, 10, 1}, equal weights", kernels: 10, deltas: &[0, 1, 3], weighted: false },
     Design {
         name: "10 x {inf, 10, 1, .1}, equal weights",
         kernels: 10,
         deltas: &[0, 1, 3, 4],
-        decorrelated: false,
+        weighted: false,
     },
-    Design { name: "10 x {inf}, equal weights", kernels: 10, deltas: &[0], decorrelated: false },
-    Design { name: "10 x {inf, 10, 1}", kernels: 10, deltas: &[0, 1, 3], decorrelated: true },
-    Design { name: "10 x {inf, 3}", kernels: 10, deltas: &[0, 2], decorrelated: true },
-    Design { name: "10 x {inf}", kernels: 10, deltas: &[0], decorrelated: true },
-    Design { name: "10 x {10, 1}", kernels: 10, deltas: &[1, 3], decorrelated: true },
+    Design { name: "10 x {inf}, equal weights", kernels: 10, deltas: &[0], weighted: false },
+    Design { name: "8 x {inf, 3}, equal weights", kernels: 8, deltas: &[0, 2], weighted: false },
+    Design { name: "8 x {inf, 10, 1}, equal weights", kernels: 8, deltas: &[0, 1, 3], weighted: false },
+    Design { name: "6 x {inf, 3}, equal weights", kernels: 6, deltas: &[0, 2], weighted: false },
 ];
 
 const PATTERNS: [&str; 14] = [
@@ -124,14 +125,14 @@ fn main() {
 
 impl Design {
     /// Weights of all forms, kernel by kernel: zero for those that the design leaves out.
-    fn weights(&self, decorrelated: &[f64]) -> Vec<f64> {
+    fn weights(&self, own: &[f64]) -> Vec<f64> {
         let chosen = |f: usize| f / DELTAS.len() < self.kernels && self.deltas.contains(&(f % DELTAS.len()));
-        let weight = |f: usize| match (chosen(f), self.decorrelated) {
+        let weight = |f: usize| match (chosen(f), self.weighted) {
             (false, _) => 0.0,
-            (true, true) => decorrelated[f],
+            (true, true) => own[f],
             (true, false) => 1.0,
         };
-        (0..decorrelated.len()).map(weight).collect()
+        (0..own.len()).map(weight).collect()
     }
 }
 
