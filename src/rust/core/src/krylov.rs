@@ -14,6 +14,7 @@ use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::likelihood::{Candidate, Evaluation, Maximum, Terms, log_delta_grid, loglik, refine};
 use crate::locations::Locations;
+use crate::log_det::LogDet;
 use crate::tree::Tree;
 use faer::MatRef;
 use rayon::prelude::*;
@@ -32,14 +33,19 @@ const TRIANGLE_LIMIT: f64 = 1e10;
 /// Vectors that Lanczos works on together.
 const LANES: usize = 16;
 
-/// After so many steps the genes that have converged leave.
-const GENE_STEPS: [usize; 5] = [5, 9, 16, 28, 45];
+/// After so many steps the genes that have converged leave; the last three are for narrow kernels.
+const GENE_STEPS: [usize; 8] = [5, 9, 16, 28, 45, 80, 140, 240];
+const WIDE_ROUNDS: usize = 5;
 
-/// Steps of the log determinant's probes: the least, and the most.
-const PROBE_STEPS: (usize, usize) = (12, 40);
+/// Steps of the log determinant's probes: the least, and the most for wide and for narrow kernels.
+const PROBE_STEPS: usize = 12;
+const MOST_PROBE_STEPS: (usize, usize) = (40, 400);
 
-/// Same-coloured locations are so many lengthscales and spacings apart.
-const APART: (f64, f64) = (4.0, 2.0);
+/// Same-coloured locations are so many lengthscales apart (wide kernels, narrow kernels), and two spacings more.
+const APART: (f64, f64) = (4.0, 6.0);
+
+/// Up to so many spacings a kernel is narrow: steps are cheap enough to go on until everything is known at any delta.
+pub(crate) const NARROW: f64 = 1.25;
 
 /// Largest difference of Gauss and Radau quadrature, in units of the log likelihood, for the log determinant and for a
 /// gene, and the share of the gene's LLR that comes on top.
@@ -50,7 +56,7 @@ const GENE_RELATIVE_GAP: f64 = 5e-5;
 /// What the quadratures may put into a log likelihood ratio, beside a share of 5e-5 of it.
 pub(crate) const TOLERANCE: f64 = LOG_DET_GAP + GENE_GAP;
 
-/// The log determinant should be known from this log delta on.
+/// The log determinant of wide kernels should be known from this log delta on.
 const WANTED_LOG_DELTA: f64 = -1.0;
 
 /// Steps of Lanczos for V⁻¹1, which the means need.
@@ -64,8 +70,12 @@ type Quadrature = Vec<(f64, f64)>;
 pub struct Krylov {
     kernel: Kernel,
     n: usize,
+    /// Whether its lengthscale is below [`NARROW`] spacings.
+    narrow: bool,
     parts: Vec<Part>,
     grid: Vec<f64>,
+    /// Over all samples, and on the grid.
+    determinant: LogDet,
     log_det: Vec<f64>,
     /// Where the grid starts to be reliable.
     reliable: usize,
@@ -145,14 +155,14 @@ impl Krylov {
         };
         let grid = log_delta_grid();
         let spacing = locations.spacing();
-        let apart = APART.0 * lengthscale + APART.1 * spacing;
+        let narrow = lengthscale <= NARROW * spacing;
         let mut parts = Vec::new();
         if !Self::affordable(lengthscale, locations) {
             return Ok(None);
         }
         for rows in locations.samples() {
             let tree = Tree::new(locations, rows.clone());
-            parts.push(Part::new(&tree, lengthscale, apart, &grid));
+            parts.push(Part::new(&tree, lengthscale, spacing, &grid));
             interrupt::check()?;
         }
         let n = locations.len();
@@ -161,17 +171,19 @@ impl Krylov {
         let reliable = first_bad.map_or(0, |i| i + 1);
         let parts: Vec<Part> = parts.into_iter().map(|(part, _)| part).collect();
         let within: f64 = parts.iter().map(|p| p.row_sums.iter().sum::<f64>() / p.rows.len() as f64).sum();
-        let mut krylov = Self {
+        let eigenvalues: Vec<(f64, f64)> = parts.iter().flat_map(|p| p.spectrum.iter().copied()).collect();
+        let determinant = LogDet::new(&eigenvalues);
+        Ok(Some(Self {
             kernel,
             n,
+            narrow,
             gower: (n as f64 - within) / (n - parts.len()) as f64,
             parts,
-            log_det: Vec::new(),
+            log_det: grid.iter().map(|&x| determinant.at(x)[0]).collect(),
+            determinant,
             grid,
             reliable,
-        };
-        krylov.log_det = krylov.grid.iter().map(|x| krylov.determinant(x.exp()).log_det).collect();
-        Ok(Some(krylov))
+        }))
     }
 
     /// The kernel.
@@ -247,8 +259,9 @@ impl Krylov {
         let mut out: Vec<Option<GeneQuadrature>> = vec![None; wanted.len()];
         let genes: Vec<usize> = (0..wanted.len()).filter(|&g| wanted[g]).collect();
         let mut states: Vec<Lanczos> = genes.chunks(LANES).map(|genes| self.start(y, genes)).collect();
-        for (round, &steps) in GENE_STEPS.iter().enumerate() {
-            let last = round + 1 == GENE_STEPS.len();
+        let rounds = if self.narrow { GENE_STEPS.len() } else { WIDE_ROUNDS };
+        for (round, &steps) in GENE_STEPS[..rounds].iter().enumerate() {
+            let last = round + 1 == rounds;
             let ends: Vec<Vec<Option<GeneQuadrature>>> = states
                 .par_iter_mut()
                 .with_max_len(1)
@@ -327,7 +340,13 @@ impl Krylov {
     /// One gene's log likelihood, with its derivatives in log delta.
     pub fn evaluate(&self, gene: &GeneQuadrature, log_delta: f64) -> Evaluation {
         let delta = log_delta.exp();
-        let mut terms = self.determinant(delta);
+        let [log_det, slope, curvature] = self.determinant.at(log_delta);
+        let mut terms = Terms {
+            log_det,
+            trace: slope / delta,
+            trace2: (slope - curvature) / (delta * delta),
+            ..Terms::default()
+        };
         for (node, weight) in &gene.nodes {
             let h = 1.0 / (node + delta);
             terms.quadratic += weight * h;
@@ -347,18 +366,6 @@ impl Krylov {
         let delta = log_delta.exp();
         let means = self.parts.iter().map(|part| part.mean(y, delta)).collect();
         (means, inverse(&gene.nodes, delta) / self.n as f64)
-    }
-
-    /// `log det V`, `tr V⁻¹` and `tr V⁻²`.
-    fn determinant(&self, delta: f64) -> Terms {
-        let mut terms = Terms::default();
-        for (node, weight) in self.parts.iter().flat_map(|part| &part.spectrum) {
-            let v = node + delta;
-            terms.log_det += weight * v.ln();
-            terms.trace += weight / v;
-            terms.trace2 += weight / (v * v);
-        }
-        terms
     }
 
     /// Genes side by side, place by place; unused lanes are zero.
@@ -395,7 +402,9 @@ impl Krylov {
 
 impl Part {
     /// Also returns the difference of Gauss and Radau quadrature of log det V on the grid, in units of the log likelihood.
-    fn new(tree: &Tree, lengthscale: f64, apart: f64, grid: &[f64]) -> (Self, Vec<f64>) {
+    fn new(tree: &Tree, lengthscale: f64, spacing: f64, grid: &[f64]) -> (Self, Vec<f64>) {
+        let narrow = lengthscale <= NARROW * spacing;
+        let apart = if narrow { APART.1 } else { APART.0 } * lengthscale + 2.0 * spacing;
         let matrix = Sparse::new(tree, lengthscale);
         let n = tree.rows().len();
         let mut row_sums = vec![1.0; n];
@@ -404,8 +413,9 @@ impl Part {
         }
         let colours = colour(tree, apart * apart);
         let count = colours.iter().max().map_or(0, |c| *c as usize + 1);
-        let probe = |group| matrix.probe(tree.rows(), &colours, group * LANES, grid, count.div_ceil(LANES));
-        let probes = || (0..count.div_ceil(LANES)).into_par_iter().with_max_len(1).map(probe).collect();
+        let groups = count.div_ceil(LANES);
+        let probe = |group| matrix.probe(tree.rows(), &colours, group * LANES, grid, groups, narrow);
+        let probes = || (0..groups).into_par_iter().with_max_len(1).map(probe).collect();
         let ((basis, tridiagonal), tails): (_, Vec<(Quadrature, Vec<f64>)>) =
             rayon::join(|| matrix.basis(MEAN_STEPS), probes);
         let mut gaps = vec![0.0; grid.len()];
@@ -578,6 +588,7 @@ impl Sparse {
         first: usize,
         grid: &[f64],
         groups: usize,
+        narrow: bool,
     ) -> (Quadrature, Vec<f64>) {
         let mut counts = [0.0; LANES];
         let mut state = Lanczos::new(self.n(), (0..LANES).collect());
@@ -590,7 +601,7 @@ impl Sparse {
         }
         state.normalise();
         loop {
-            let steps = if state.steps == 0 { PROBE_STEPS.0 } else { state.steps + 4 };
+            let steps = if state.steps == 0 { PROBE_STEPS } else { state.steps + 4.max(state.steps / 5) };
             while state.steps < steps {
                 self.multiply(&state.current, &mut state.next);
                 state.step();
@@ -608,12 +619,9 @@ impl Sparse {
                 nodes.extend(gauss.into_iter().chain(radau).map(|(node, weight)| (node, 0.5 * weight)));
             }
             let enough = LOG_DET_GAP / groups as f64;
-            let wanted = grid.iter().position(|&x| x >= WANTED_LOG_DELTA).unwrap_or(0);
-            if gaps[0] <= enough
-                || gaps[wanted] <= enough
-                || state.steps >= PROBE_STEPS.1
-                || interrupt::requested()
-            {
+            let wanted = grid.iter().position(|&x| x >= WANTED_LOG_DELTA).filter(|_| !narrow).unwrap_or(0);
+            let most = if narrow { MOST_PROBE_STEPS.1 } else { MOST_PROBE_STEPS.0 };
+            if gaps[0] <= enough || gaps[wanted] <= enough || state.steps >= most || interrupt::requested() {
                 return (nodes, gaps);
             }
         }

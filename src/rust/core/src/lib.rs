@@ -12,6 +12,7 @@ pub mod krylov;
 mod landmarks;
 pub mod likelihood;
 pub mod locations;
+mod log_det;
 pub mod model_search;
 pub mod null;
 pub mod patterns;

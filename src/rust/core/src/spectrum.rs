@@ -7,7 +7,7 @@ use crate::cholesky::{CHUNK, Factor};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::kernel::Kernel;
-use crate::krylov::Krylov;
+use crate::krylov::{Krylov, NARROW};
 use crate::landmarks;
 use crate::locations::Locations;
 use crate::tree::Tree;
@@ -36,9 +36,6 @@ pub(crate) const DENSE_LIMIT: usize = 5000;
 
 /// Below so many spacings of the locations an SE kernel has nearly full rank.
 const FINE: f64 = 3.0;
-
-/// Below so many it is nearly diagonal, and Lanczos quadrature converges within a few steps.
-const SPARSE: f64 = 1.25;
 
 /// Bounds on the rank r of a pivoted Cholesky factor, and on n r².
 const RANK_LIMIT: usize = 5000;
@@ -301,7 +298,7 @@ impl Spectrum {
             return Self::dense(kernel, locations).map(Some);
         }
         if n <= DENSE_LIMIT {
-            if matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= SPARSE * spacing)
+            if matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= NARROW * spacing)
             {
                 return Ok(None);
             }
