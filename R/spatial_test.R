@@ -37,7 +37,7 @@
 #' `"pearson"` is the default because it keeps its level where depth varies smoothly over the tissue, as
 #' it mostly does. The logarithm of counts is no linear function of the logarithm of depth where counts
 #' are low, so `"anscombe"` leaves a part of depth in every gene: in simulated tissues without a single
-#' spatial gene, 20 % (260 spots) to 86 % (1,000 spots) of the genes with 200 counts and more have p-values
+#' spatial gene, 19 % (260 spots) to 86 % (1,000 spots) of the genes with 200 counts and more have p-values
 #' below 0.05. Where depth is not spatial either keeps its level.
 #'
 #' @section Large tissues:
