@@ -362,7 +362,13 @@ label_layer <- function(data, repel = rlang::is_installed("ggrepel")) {
       bg.colour = "white",
       bg.r = 0.1,
       max.overlaps = Inf,
-      box.padding = 0.4,
+      # strong forces within little room keep labels apart in short pictures too
+      box.padding = 0.25,
+      force = 5,
+      force_pull = 0.3,
+      # iterations, not time, so that a picture is the same on every machine
+      max.iter = 20000,
+      max.time = Inf,
       point.padding = 0.2,
       min.segment.length = 0.2,
       segment.colour = "grey60"

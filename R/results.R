@@ -37,7 +37,8 @@
 #'   list(counts = tissue$counts),
 #'   colData = tissue$sample_info
 #' )
-#' results <- spatial_test(se, coords = c("x", "y"), threads = 1)
+#' # the test of `se` itself gives the same
+#' results <- spatial_test(tissue$counts, tissue$sample_info[c("x", "y")], threads = 1)
 #' se <- add_results(se, results)
 #' SummarizedExperiment::rowData(se)[1:3, c("patina_fsv", "patina_qval")]
 #' @export
