@@ -27,7 +27,8 @@ abort_rust <- function(message, call) {
       c(
         "A kernel cannot be had over so many locations.",
         x = "{text}",
-        i = "Leave it out, or see {.emph Large tissues} in {.help spatial_test}."
+        i = "Longer lengthscales can be had: set {.arg lengthscales} (or {.arg lengthscale}), and see Large
+          tissues in {.help [spatial_test()](patina::spatial_test)}."
       ),
       class = "approximation",
       call = call

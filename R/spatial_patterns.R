@@ -33,9 +33,10 @@
 #'   changed.
 #' @param tolerance A run ends when an iteration raises the bound by less than this share of it.
 #' @param max_iterations The most iterations of a run.
-#' @param approximation How the kernels are decomposed. `"auto"` is `"exact"` up to 1,000 spots, and for
-#'   lengthscales below 3 spacings of the spots up to 5,000; otherwise `"pivoted_cholesky"`, whose rank
-#'   limits how short a lengthscale may be. See Large tissues in [spatial_test()].
+#' @param approximation How the kernels are decomposed. `"auto"` is `"exact"` up to 1,000 spots, and
+#'   for lengthscales below 3 spacings of the spots up to 5,000; otherwise `"pivoted_cholesky"`,
+#'   whose rank limits how short a lengthscale may be: on a lattice about 3 spacings with 20,000
+#'   spots, 9 with 100,000. See Large tissues in [spatial_test()].
 #' @returns An object of class `patina_patterns`, a list with the elements
 #' * `genes`: a tibble of `gene`, `pattern` (1 is the pattern with the most genes; `NA` for a gene
 #'   that could not be used) and `membership` (its probability, between 0 and 1), in the order of

@@ -356,6 +356,18 @@ test_that("SpatialDE's README example: the best known bound, and the printed gro
   )
 })
 
+test_that("a lengthscale that is too short for so many spots is named", {
+  coords <- expand.grid(x = 1:120, y = 1:100)
+  y <- withr::with_seed(1, matrix(rnorm(24000), 2, dimnames = list(c("a", "b"), NULL)))
+  fit <- \(...) spatial_patterns(y, coords, c("a", "b"), 1, normalization = "none", threads = 2, ...)
+  expect_error(
+    fit(lengthscale = c(0.51, 20)),
+    "12000 locations .* SE kernel of lengthscale 0.51",
+    class = "patina_error_approximation"
+  )
+  expect_identical(fit(lengthscale = 20)$lengthscale, 20)
+})
+
 test_that("the exact decomposition gives the patterns of the approximated one", {
   tissue <- example_tissue(n_spots = 1100, n_genes = 12)
   genes <- tissue$truth$gene[tissue$truth$pattern != "none"]

@@ -44,10 +44,10 @@ pub enum Error {
         must_be: &'static str,
     },
     /// No engine can take this kernel over so many locations.
-    #[error("{n} locations are too many for the {kernel} kernel at this lengthscale")]
+    #[error("{n} locations are too many for the {} kernel of lengthscale {:.4}", .kernel.name(), .kernel.scale())]
     Unsupported {
-        /// The kernel's name.
-        kernel: &'static str,
+        /// The kernel.
+        kernel: crate::Kernel,
         /// Locations given.
         n: usize,
     },

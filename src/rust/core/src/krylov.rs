@@ -151,7 +151,7 @@ impl Krylov {
     /// [`Error::Parameter`] for other kernels.
     pub fn new(kernel: Kernel, locations: &Locations) -> Result<Option<Self>> {
         let Kernel::SquaredExponential { lengthscale } = kernel else {
-            return Err(Error::Unsupported { kernel: kernel.name(), n: locations.len() });
+            return Err(Error::Unsupported { kernel, n: locations.len() });
         };
         let grid = log_delta_grid();
         let spacing = locations.spacing();

@@ -118,7 +118,7 @@ impl Model {
         }
         match Krylov::new(kernel, locations)? {
             Some(krylov) => Ok(Some(Self::Sparse(krylov))),
-            None => Err(Error::Unsupported { kernel: kernel.name(), n: locations.len() }),
+            None => Err(Error::Unsupported { kernel, n: locations.len() }),
         }
     }
 
@@ -309,7 +309,7 @@ impl SpatialTest {
             .collect::<Result<Vec<_>>>()?;
         let kept: Vec<usize> = (0..kernels.len()).filter(|&k| models[k].is_some()).collect();
         if kept.is_empty() {
-            return Err(Error::Unsupported { kernel: kernels[0].name(), n: locations.len() });
+            return Err(Error::Unsupported { kernel: kernels[0], n: locations.len() });
         }
         let present: BTreeSet<usize> = kept.iter().map(|&k| groups[k]).collect();
         let groups = kept.iter().map(|&k| present.range(..groups[k]).count()).collect();

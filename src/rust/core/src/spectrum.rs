@@ -253,11 +253,21 @@ impl Spectrum {
         locations: &Locations,
         approximation: Approximation,
     ) -> Result<Vec<Option<Self>>> {
+        Self::choose_each(kernels, locations, approximation, true)
+    }
+
+    /// `sparse` says whether a kernel may be left to Lanczos quadrature.
+    fn choose_each(
+        kernels: &[Kernel],
+        locations: &Locations,
+        approximation: Approximation,
+        sparse: bool,
+    ) -> Result<Vec<Option<Self>>> {
         let spacing = if locations.len() > SMALL { locations.spacing() } else { f64::NAN };
         kernels
             .par_iter()
             .with_max_len(1)
-            .map(|&kernel| Self::choose(kernel, locations, approximation, spacing))
+            .map(|&kernel| Self::choose(kernel, locations, approximation, spacing, sparse))
             .collect()
     }
 
@@ -266,13 +276,11 @@ impl Spectrum {
     /// # Errors
     /// [`Error::Unsupported`] where a spectrum is not affordable.
     pub fn all(kernels: &[Kernel], locations: &Locations, approximation: Approximation) -> Result<Vec<Self>> {
-        let spectra = Self::choose_all(kernels, locations, approximation)?;
-        let check = |(spectrum, &kernel): (Option<Self>, &Kernel)| match spectrum {
-            Some(spectrum) => Ok(spectrum),
-            None if locations.len() <= DENSE_LIMIT => Self::dense(kernel, locations),
-            None => Err(Error::Unsupported { kernel: kernel.name(), n: locations.len() }),
+        let spectra = Self::choose_each(kernels, locations, approximation, false)?;
+        let check = |(spectrum, &kernel): (Option<Self>, &Kernel)| {
+            spectrum.ok_or(Error::Unsupported { kernel, n: locations.len() })
         };
-        spectra.into_par_iter().zip(kernels).with_max_len(1).map(check).collect()
+        spectra.into_iter().zip(kernels).map(check).collect()
     }
 
     fn choose(
@@ -280,12 +288,16 @@ impl Spectrum {
         locations: &Locations,
         approximation: Approximation,
         spacing: f64,
+        sparse: bool,
     ) -> Result<Option<Self>> {
         let n = locations.len();
         match approximation {
             Approximation::Exact => return Self::dense(kernel, locations).map(Some),
             Approximation::PivotedCholesky => {
                 let spectrum = match kernel {
+                    Kernel::Cosine { period } if n > DENSE_LIMIT => {
+                        return Self::landmarks(period, locations);
+                    }
                     Kernel::Cosine { period } => Self::landmarks(period, locations)?,
                     _ => Self::pivoted_cholesky(kernel, locations, CHOLESKY_TOLERANCE, n)?,
                 };
@@ -298,8 +310,8 @@ impl Spectrum {
             return Self::dense(kernel, locations).map(Some);
         }
         if n <= DENSE_LIMIT {
-            if matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= NARROW * spacing)
-            {
+            let narrow = matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= NARROW * spacing);
+            if sparse && narrow {
                 return Ok(None);
             }
             let smooth = match kernel {
@@ -329,7 +341,7 @@ impl Spectrum {
                     return Ok(spectrum);
                 }
             }
-            if Krylov::affordable(lengthscale, locations) {
+            if sparse && Krylov::affordable(lengthscale, locations) {
                 break;
             }
             tolerance *= 10.0;
@@ -543,5 +555,10 @@ mod tests {
         assert_eq!(engines(1100, Approximation::Exact), [dense, dense, dense]);
         assert_eq!(engines(1100, Approximation::Krylov), [None, None, None]);
         assert_eq!(engines(5100, Approximation::Auto), [None, None, cholesky]);
+        // Where nothing else will do than a spectrum, there is one, or an error that names the kernel.
+        let some = |n| Spectrum::all(&kernels[..2], &irregular(n, 2, 9), Approximation::Auto);
+        assert!(some(1100).unwrap().iter().all(|spectrum| spectrum.engine() == Engine::Dense));
+        let error = some(30_000).unwrap_err().to_string();
+        assert_eq!(error, "30000 locations are too many for the SE kernel of lengthscale 0.5000");
     }
 }
