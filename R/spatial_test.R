@@ -51,10 +51,11 @@
 #'   `"landmarks"` instead: the eigenvalues in the space that its columns at some spots span, with what is
 #'   missing measured by random vectors.
 #' - `"krylov"`: Lanczos quadrature on a sparse matrix, gene by gene, for short lengthscales. It goes on until
-#'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 45 steps;
-#'   the log determinant is known to 0.02. SE kernels only, and only their scores go into p-values.
-#' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings, where it
-#'   converges within a few steps (genes for which it does not are tested again, `"exact"`);
+#'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240 steps
+#'   up to 1.25 spacings and 45 above, where deltas below about 0.4 are out of reach; the log determinant is
+#'   known to 0.02. SE kernels only, and only their scores go into p-values.
+#' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings (the few
+#'   genes for which it does not converge are tested again, `"exact"`);
 #'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
 #'   number of spots; otherwise `"exact"`. Above, `"pivoted_cholesky"` where the rank is affordable (5,000
 #'   with 40,000 spots, 3,000 with 100,000), otherwise `"krylov"`; between the two, where neither will do,

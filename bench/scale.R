@@ -20,8 +20,8 @@ place_spots <- function(n_spots, layout) {
   data.frame(x = column + 0.5 * (row %% 2L), y = row * sqrt(0.75)) * sqrt(2 / sqrt(3))
 }
 
-# Negative binomial counts, 5 % of them not zero; every tenth gene follows a smooth function, each another one, so that
-# the spots' totals do not.
+# Negative binomial counts, 5 % of them not zero; every tenth gene follows a smooth function, each another one,
+# so that the spots' totals do not.
 simulate <- function(n_spots, n_genes, layout) {
   set.seed(n_spots + n_genes)
   coords <- place_spots(n_spots, layout)
@@ -35,6 +35,8 @@ simulate <- function(n_spots, n_genes, layout) {
     mean <- outer(rate, depth)
     mean[planted, ] <- mean[planted, ] * t(vapply(genes[planted], wave, coords$x))
     block <- matrix(as.double(stats::rnbinom(length(mean), mu = mean, size = 2)), length(genes))
+    # no spot without counts
+    block[genes == 1, ] <- block[genes == 1, ] + 1
     methods::as(block, "CsparseMatrix")
   })
   counts <- do.call(rbind, unname(counts))
@@ -48,7 +50,7 @@ store <- function(counts, input) {
     input,
     sparse = counts,
     dense = as.matrix(counts),
-    HDF5 = methods::as(counts, "HDF5Array")
+    HDF5 = HDF5Array::writeHDF5Array(counts)
   )
 }
 
