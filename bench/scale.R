@@ -20,8 +20,8 @@ place_spots <- function(n_spots, layout) {
   data.frame(x = column + 0.5 * (row %% 2L), y = row * sqrt(0.75)) * sqrt(2 / sqrt(3))
 }
 
-# Negative binomial counts, 5 % of them not zero; every tenth gene follows a smooth function, each another one,
-# so that the spots' totals do not.
+# Negative binomial counts, 5 % of them not zero; every tenth gene follows a smooth function, each another
+# one, so that the spots' totals do not.
 simulate <- function(n_spots, n_genes, layout) {
   set.seed(n_spots + n_genes)
   coords <- place_spots(n_spots, layout)
@@ -57,8 +57,8 @@ store <- function(counts, input) {
 # What no program can avoid: to read the counts once, and the products of genes and kernels at the 70 billion
 # operations a second that two cores reach.
 read_once <- function(counts) {
-  rowSums <- if (methods::is(counts, "DelayedArray")) DelayedArray::rowSums else Matrix::rowSums
-  timed(rowSums(counts))[["wall"]]
+  sums <- if (methods::is(counts, "DelayedArray")) DelayedArray::rowSums else Matrix::rowSums
+  timed(sums(counts))[["wall"]]
 }
 bare_products <- function(n_spots, n_genes, kernels) {
   2 * n_spots * n_genes * sum(kernels$rank[kernels$engine != "krylov"]) / 70e9
