@@ -44,8 +44,10 @@ const MOST_PROBE_STEPS: (usize, usize) = (40, 400);
 /// Same-coloured locations are so many lengthscales apart (wide kernels, narrow kernels), and two spacings more.
 const APART: (f64, f64) = (4.0, 6.0);
 
-/// Up to so many spacings a kernel is narrow: steps are cheap enough to go on until everything is known at any delta.
-pub(crate) const NARROW: f64 = 1.25;
+/// Up to so many spacings a kernel is narrow, if steps are cheap enough (entries times colours) to go on until
+/// everything is known at any delta.
+const NARROW: f64 = 1.25;
+const NARROW_WORK: f64 = 3e8;
 
 /// Largest difference of Gauss and Radau quadrature, in units of the log likelihood, for the log determinant and for a
 /// gene, and the share of the gene's LLR that comes on top.
@@ -70,7 +72,7 @@ type Quadrature = Vec<(f64, f64)>;
 pub struct Krylov {
     kernel: Kernel,
     n: usize,
-    /// Whether its lengthscale is below [`NARROW`] spacings.
+    /// See [`Krylov::is_narrow`].
     narrow: bool,
     parts: Vec<Part>,
     grid: Vec<f64>,
@@ -140,9 +142,21 @@ pub struct GeneQuadrature {
 impl Krylov {
     /// Whether the matrix of an SE kernel would have few enough entries.
     pub(crate) fn affordable(lengthscale: f64, locations: &Locations) -> bool {
-        let entries =
-            |rows: &Range<usize>| Sparse::expected_entries(&Tree::new(locations, rows.clone()), lengthscale);
+        let reach = Sparse::reach(lengthscale);
+        let entries = |rows: &Range<usize>| expected_pairs(&Tree::new(locations, rows.clone()), reach);
         locations.samples().iter().map(entries).sum::<f64>() <= ENTRY_LIMIT
+    }
+
+    /// Whether an SE kernel is narrow.
+    pub(crate) fn is_narrow(lengthscale: f64, locations: &Locations) -> bool {
+        let spacing = locations.spacing();
+        let apart = APART.1 * lengthscale + 2.0 * spacing;
+        let work = |rows: &Range<usize>| {
+            let tree = Tree::new(locations, rows.clone());
+            let colours = expected_pairs(&tree, apart * apart) / rows.len() as f64;
+            expected_pairs(&tree, Sparse::reach(lengthscale)) * colours
+        };
+        lengthscale <= NARROW * spacing && locations.samples().iter().map(work).sum::<f64>() <= NARROW_WORK
     }
 
     /// Prepares an SE kernel, in the current rayon pool. `None` if its matrix would have too many entries.
@@ -154,15 +168,15 @@ impl Krylov {
             return Err(Error::Unsupported { kernel, n: locations.len() });
         };
         let grid = log_delta_grid();
-        let spacing = locations.spacing();
-        let narrow = lengthscale <= NARROW * spacing;
-        let mut parts = Vec::new();
         if !Self::affordable(lengthscale, locations) {
             return Ok(None);
         }
+        let narrow = Self::is_narrow(lengthscale, locations);
+        let apart = if narrow { APART.1 } else { APART.0 } * lengthscale + 2.0 * locations.spacing();
+        let mut parts = Vec::new();
         for rows in locations.samples() {
             let tree = Tree::new(locations, rows.clone());
-            parts.push(Part::new(&tree, lengthscale, spacing, &grid));
+            parts.push(Part::new(&tree, lengthscale, apart, narrow, &grid));
             interrupt::check()?;
         }
         let n = locations.len();
@@ -402,9 +416,7 @@ impl Krylov {
 
 impl Part {
     /// Also returns the difference of Gauss and Radau quadrature of log det V on the grid, in units of the log likelihood.
-    fn new(tree: &Tree, lengthscale: f64, spacing: f64, grid: &[f64]) -> (Self, Vec<f64>) {
-        let narrow = lengthscale <= NARROW * spacing;
-        let apart = if narrow { APART.1 } else { APART.0 } * lengthscale + 2.0 * spacing;
+    fn new(tree: &Tree, lengthscale: f64, apart: f64, narrow: bool, grid: &[f64]) -> (Self, Vec<f64>) {
         let matrix = Sparse::new(tree, lengthscale);
         let n = tree.rows().len();
         let mut row_sums = vec![1.0; n];
@@ -445,17 +457,6 @@ impl Sparse {
     /// The squared distance where an SE kernel falls below the cutoff.
     fn reach(lengthscale: f64) -> f64 {
         -2.0 * lengthscale * lengthscale * CUTOFF.ln()
-    }
-
-    /// The number of entries, from some of the rows.
-    fn expected_entries(tree: &Tree, lengthscale: f64) -> f64 {
-        let n = tree.rows().len();
-        let every = (n / 500).max(1);
-        let mut count = 0.0;
-        let sampled = (0..n).step_by(every);
-        let rows = sampled.len() as f64;
-        sampled.for_each(|place| tree.within(place, Self::reach(lengthscale), |_, _| count += 1.0));
-        count / rows * n as f64
     }
 
     fn new(tree: &Tree, lengthscale: f64) -> Self {
@@ -856,6 +857,17 @@ pub(crate) fn sign(seed: u64) -> f64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     if (x ^ (x >> 31)) & 1 == 0 { 1.0 } else { -1.0 }
+}
+
+/// About the number of pairs of places within a squared distance, (i, j) and (j, i) counted apart, from some places.
+fn expected_pairs(tree: &Tree, distance2: f64) -> f64 {
+    let n = tree.rows().len();
+    let every = (n / 500).max(1);
+    let mut count = 0.0;
+    let sampled = (0..n).step_by(every);
+    let rows = sampled.len() as f64;
+    sampled.for_each(|place| tree.within(place, distance2, |_, _| count += 1.0));
+    count / rows * n as f64
 }
 
 /// Colours, from 0, so that places within a squared distance have different ones.

@@ -7,7 +7,7 @@ use crate::cholesky::{CHUNK, Factor};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::kernel::Kernel;
-use crate::krylov::{Krylov, NARROW};
+use crate::krylov::Krylov;
 use crate::landmarks;
 use crate::locations::Locations;
 use crate::tree::Tree;
@@ -310,8 +310,8 @@ impl Spectrum {
             return Self::dense(kernel, locations).map(Some);
         }
         if n <= DENSE_LIMIT {
-            let narrow = matches!(kernel, Kernel::SquaredExponential { lengthscale } if lengthscale <= NARROW * spacing);
-            if sparse && narrow {
+            let narrow = |lengthscale| Krylov::is_narrow(lengthscale, locations);
+            if sparse && matches!(kernel, Kernel::SquaredExponential { lengthscale } if narrow(lengthscale)) {
                 return Ok(None);
             }
             let smooth = match kernel {
