@@ -142,21 +142,12 @@ pub struct GeneQuadrature {
 impl Krylov {
     /// Whether the matrix of an SE kernel would have few enough entries.
     pub(crate) fn affordable(lengthscale: f64, locations: &Locations) -> bool {
-        let reach = Sparse::reach(lengthscale);
-        let entries = |rows: &Range<usize>| expected_pairs(&Tree::new(locations, rows.clone()), reach);
-        locations.samples().iter().map(entries).sum::<f64>() <= ENTRY_LIMIT
+        has_few_entries(lengthscale, &trees(locations))
     }
 
-    /// Whether an SE kernel is narrow.
-    pub(crate) fn is_narrow(lengthscale: f64, locations: &Locations) -> bool {
-        let spacing = locations.spacing();
-        let apart = APART.1 * lengthscale + 2.0 * spacing;
-        let work = |rows: &Range<usize>| {
-            let tree = Tree::new(locations, rows.clone());
-            let colours = expected_pairs(&tree, apart * apart) / rows.len() as f64;
-            expected_pairs(&tree, Sparse::reach(lengthscale)) * colours
-        };
-        lengthscale <= NARROW * spacing && locations.samples().iter().map(work).sum::<f64>() <= NARROW_WORK
+    /// Whether an SE kernel is narrow; `spacing` is that of the locations.
+    pub(crate) fn is_narrow(lengthscale: f64, spacing: f64, locations: &Locations) -> bool {
+        is_narrow(lengthscale, spacing, &trees(locations))
     }
 
     /// Prepares an SE kernel, in the current rayon pool. `None` if its matrix would have too many entries.
@@ -168,15 +159,16 @@ impl Krylov {
             return Err(Error::Unsupported { kernel, n: locations.len() });
         };
         let grid = log_delta_grid();
-        if !Self::affordable(lengthscale, locations) {
+        let trees = trees(locations);
+        if !has_few_entries(lengthscale, &trees) {
             return Ok(None);
         }
-        let narrow = Self::is_narrow(lengthscale, locations);
-        let apart = if narrow { APART.1 } else { APART.0 } * lengthscale + 2.0 * locations.spacing();
+        let spacing = locations.spacing();
+        let narrow = is_narrow(lengthscale, spacing, &trees);
+        let apart = apart(lengthscale, spacing, narrow);
         let mut parts = Vec::new();
-        for rows in locations.samples() {
-            let tree = Tree::new(locations, rows.clone());
-            parts.push(Part::new(&tree, lengthscale, apart, narrow, &grid));
+        for tree in &trees {
+            parts.push(Part::new(tree, lengthscale, apart, narrow, &grid));
             interrupt::check()?;
         }
         let n = locations.len();
@@ -218,14 +210,6 @@ impl Krylov {
     /// The grid of log delta, as far as likelihoods are reliable.
     pub fn grid(&self) -> &[f64] {
         &self.grid[self.reliable..]
-    }
-
-    /// A bound on what the entries left out of K may do to any eigenvalue, assuming locations are no denser
-    /// there than within reach.
-    pub fn dropped(&self) -> f64 {
-        let most = self.parts.iter().map(|p| p.matrix.widest_row()).max().unwrap_or(0) as f64;
-        // The mass beyond the cutoff of an SE kernel is at most a few times the entries at its edge.
-        most * CUTOFF
     }
 
     /// The row of each of a sample's places.
@@ -501,10 +485,6 @@ impl Sparse {
 
     fn row(&self, i: usize) -> Range<usize> {
         self.starts[i]..self.starts[i + 1]
-    }
-
-    fn widest_row(&self) -> usize {
-        (0..self.n()).map(|i| self.row(i).len()).max().unwrap_or(0)
     }
 
     /// `tr (K - I)³`, if that does not take too long.
@@ -857,6 +837,33 @@ pub(crate) fn sign(seed: u64) -> f64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     if (x ^ (x >> 31)) & 1 == 0 { 1.0 } else { -1.0 }
+}
+
+/// A tree for each sample.
+fn trees(locations: &Locations) -> Vec<Tree> {
+    locations.samples().iter().map(|rows| Tree::new(locations, rows.clone())).collect()
+}
+
+/// Whether a kernel's matrix would have few enough entries.
+fn has_few_entries(lengthscale: f64, trees: &[Tree]) -> bool {
+    let entries = |tree: &Tree| expected_pairs(tree, Sparse::reach(lengthscale));
+    trees.iter().map(entries).sum::<f64>() <= ENTRY_LIMIT
+}
+
+/// See [`NARROW`].
+fn is_narrow(lengthscale: f64, spacing: f64, trees: &[Tree]) -> bool {
+    let apart = apart(lengthscale, spacing, true);
+    let work = |tree: &Tree| {
+        let colours = expected_pairs(tree, apart * apart) / tree.rows().len() as f64;
+        expected_pairs(tree, Sparse::reach(lengthscale)) * colours
+    };
+    lengthscale <= NARROW * spacing && trees.iter().map(work).sum::<f64>() <= NARROW_WORK
+}
+
+/// How far apart locations of the same colour are.
+fn apart(lengthscale: f64, spacing: f64, narrow: bool) -> f64 {
+    let lengthscales = if narrow { APART.1 } else { APART.0 };
+    lengthscales * lengthscale + 2.0 * spacing
 }
 
 /// About the number of pairs of places within a squared distance, (i, j) and (j, i) counted apart, from some places.

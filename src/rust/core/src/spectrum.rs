@@ -129,16 +129,14 @@ pub struct Spectrum {
 }
 
 impl Spectrum {
+    /// Without any samples' blocks yet.
+    fn empty(kernel: Kernel, engine: Engine, locations: &Locations) -> Self {
+        Self { kernel, engine, n: locations.len(), values: Vec::new(), blocks: Vec::new(), dropped: 0.0 }
+    }
+
     /// The exact spectrum of a kernel, by dense eigendecomposition: O(n³) time, O(n²) memory.
     pub fn dense(kernel: Kernel, locations: &Locations) -> Result<Self> {
-        let mut spectrum = Self {
-            kernel,
-            engine: Engine::Dense,
-            n: locations.len(),
-            values: Vec::new(),
-            blocks: Vec::new(),
-            dropped: 0.0,
-        };
+        let mut spectrum = Self::empty(kernel, Engine::Dense, locations);
         for rows in locations.samples() {
             interrupt::check()?;
             let k = kernel.at(locations).block(rows.clone());
@@ -169,14 +167,7 @@ impl Spectrum {
         if matches!(kernel, Kernel::Cosine { .. }) {
             return Ok(None);
         }
-        let mut spectrum = Self {
-            kernel,
-            engine: Engine::PivotedCholesky,
-            n: locations.len(),
-            values: Vec::new(),
-            blocks: Vec::new(),
-            dropped: 0.0,
-        };
+        let mut spectrum = Self::empty(kernel, Engine::PivotedCholesky, locations);
         let entries = kernel.at(locations);
         for rows in locations.samples() {
             let trace: f64 = rows.clone().map(|i| entries.value(i, i)).sum();
@@ -198,13 +189,7 @@ impl Spectrum {
         let no_convergence = || Error::NoConvergence(self.kernel.name().to_string());
         let (values, vectors) = eigen(factor.gram().as_ref()).ok_or_else(no_convergence)?;
         self.dropped += factor.residual();
-        let mut dropped = 0.0;
-        let mut first = 0;
-        while first < rank && dropped + values[first].max(0.0) <= negligible {
-            dropped += values[first].max(0.0);
-            first += 1;
-        }
-        self.dropped += dropped;
+        let first = self.push_values(&values, negligible);
         // U = L V S^(-1/2), largest eigenvalue first.
         let kept = rank - first;
         let turn = Mat::from_fn(rank, kept, |i, j| vectors[(i, rank - 1 - j)] / values[rank - 1 - j].sqrt());
@@ -213,7 +198,6 @@ impl Spectrum {
         out.as_mut().par_row_chunks_mut(CHUNK).zip(factor.into_chunks()).for_each(|(out, chunk)| {
             matmul(out, Accum::Replace, chunk.as_ref(), turn.as_ref(), 1.0, Par::Seq);
         });
-        self.values.extend(values[first..].iter().rev());
         self.blocks.push(Block { start, vectors: out });
         Ok(())
     }
@@ -226,14 +210,7 @@ impl Spectrum {
             return Ok(None);
         }
         let kernel = Kernel::Cosine { period };
-        let mut spectrum = Self {
-            kernel,
-            engine: Engine::Landmarks,
-            n: locations.len(),
-            values: Vec::new(),
-            blocks: Vec::new(),
-            dropped: 0.0,
-        };
+        let mut spectrum = Self::empty(kernel, Engine::Landmarks, locations);
         let entries = kernel.at(locations);
         for rows in locations.samples() {
             let tree = Tree::new(locations, rows.clone());
@@ -310,7 +287,7 @@ impl Spectrum {
             return Self::dense(kernel, locations).map(Some);
         }
         if n <= DENSE_LIMIT {
-            let narrow = |lengthscale| Krylov::is_narrow(lengthscale, locations);
+            let narrow = |lengthscale| Krylov::is_narrow(lengthscale, spacing, locations);
             if sparse && matches!(kernel, Kernel::SquaredExponential { lengthscale } if narrow(lengthscale)) {
                 return Ok(None);
             }
@@ -352,18 +329,24 @@ impl Spectrum {
     /// Appends a sample's eigenpairs, values in increasing order; clips the negative, drops the negligible.
     fn push_block(&mut self, start: usize, values: &[f64], vectors: MatRef<'_, f64>) {
         let trace: f64 = values.iter().filter(|&&s| s > 0.0).sum();
+        let first = self.push_values(values, DROPPED_TRACE * trace);
+        let kept = values.len() - first;
+        let vectors = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, values.len() - 1 - j)]);
+        self.blocks.push(Block { start, vectors });
+    }
+
+    /// Appends eigenvalues, given in increasing order, largest first, without the smallest that sum up to `negligible`.
+    /// Returns how many those are.
+    fn push_values(&mut self, values: &[f64], negligible: f64) -> usize {
         let mut dropped = 0.0;
         let mut first = 0;
-        while first < values.len() && dropped + values[first].max(0.0) <= DROPPED_TRACE * trace {
+        while first < values.len() && dropped + values[first].max(0.0) <= negligible {
             dropped += values[first].max(0.0);
             first += 1;
         }
-        let kept = values.len() - first;
-        // Largest first.
         self.values.extend(values[first..].iter().rev());
-        let vectors = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, values.len() - 1 - j)]);
-        self.blocks.push(Block { start, vectors });
         self.dropped += dropped;
+        first
     }
 
     /// The kernel.
