@@ -2,9 +2,6 @@
 
 kernel_models <- c("SE", "PER", "linear")
 
-# How kernels are decomposed; the first suits itself to each kernel.
-approximations <- c("auto", "exact", "pivoted_cholesky", "krylov")
-
 #' The kernels to try
 #'
 #' @returns A data.frame with a row for each kernel: `model`, `lengthscale` (or period; `NA` for the

@@ -367,9 +367,7 @@ impl KernelForms {
         let (mut rows, mut eigenvalues) = (Vec::new(), Vec::new());
         for (k, range) in locations.samples().iter().enumerate() {
             let sample = ScoreSample::new(krylov, k);
-            score.shifts.push(sample.shift);
-            score.cumulants.push(Cumulants::new(&sample.invariants));
-            score.support.add(&sample.invariants);
+            score.push(sample.shift, &sample.invariants);
             let count = (WEIGHT_ENTRIES / range.len()).max(16);
             rows.push(sample.rows(krylov, locations, k, &invariants::spread_rows(range.len(), count)));
             eigenvalues.extend(sample.eigenvalues);
@@ -408,9 +406,7 @@ impl KernelForms {
                 form.squares.extend(squares);
                 form.cross.extend(cross);
                 let own = if delta.is_infinite() { score } else { sample.form(delta) };
-                form.shifts.push(own.shift);
-                form.cumulants.push(Cumulants::new(&own.invariants));
-                form.support.add(&own.invariants);
+                form.push(own.shift, &own.invariants);
                 scales[k][0] += own.invariants.t2;
                 scales[k][1] += own.invariants.n * own.shift * own.shift;
                 eigenvalues[k].extend(sample.eigenvalues(delta).0);
@@ -439,6 +435,13 @@ impl Form {
             constant: false,
             support: Support::default(),
         }
+    }
+
+    /// Adds a sample's share.
+    fn push(&mut self, shift: f64, invariants: &Invariants) {
+        self.shifts.push(shift);
+        self.cumulants.push(Cumulants::new(invariants));
+        self.support.add(invariants);
     }
 }
 
