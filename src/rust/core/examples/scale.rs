@@ -4,24 +4,17 @@
 //! in four has a smooth pattern, one in four a fine one. Prints a line of figures for each stage; `check` compares with
 //! dense decompositions.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::Random;
 use faer::Mat;
 use patina_core::spatial_test::{GeneFit, Status};
 use patina_core::{Approximation, Kernel, Locations, SpatialTest};
 use std::time::Instant;
 
-fn uniform(seed: u64) -> impl FnMut() -> f64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (x ^ (x >> 31)) as f64 / 2f64.powi(64)
-    }
-}
-
 fn locations(layout: &str, n: usize) -> Locations {
-    let mut uniform = uniform(1);
+    let mut random = Random::new(1);
     let side = (n as f64).sqrt();
     let width = (n as f64 * 0.866).sqrt().mul_add(1.0, 5.0).floor() as usize;
     let coords = match layout {
@@ -29,15 +22,14 @@ fn locations(layout: &str, n: usize) -> Locations {
             let (row, column) = (i / width, i % width);
             if k == 0 { column as f64 + 0.5 * (row % 2) as f64 } else { row as f64 * 0.75f64.sqrt() }
         }),
-        _ => Mat::from_fn(n, 2, |_, _| side * uniform()),
+        _ => Mat::from_fn(n, 2, |_, _| side * random.uniform()),
     };
     Locations::new(coords.as_ref()).expect("locations")
 }
 
 /// Four kinds of genes: two of noise, one smooth pattern, one fine one; strengths vary.
 fn genes(locations: &Locations, count: usize) -> Mat<f64> {
-    let mut uniform = uniform(2);
-    let mut normal = move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+    let mut random = Random::new(2);
     let extent = locations.distance_range().1;
     let mut y = Mat::zeros(locations.len(), count);
     for g in 0..count {
@@ -47,7 +39,7 @@ fn genes(locations: &Locations, count: usize) -> Mat<f64> {
         for i in 0..locations.len() {
             let (u, v) = (locations.coords()[(i, 0)] / scale, locations.coords()[(i, 1)] / scale);
             let wave = (a * u + b * v + g as f64).sin() * (a * v - b * u).cos();
-            y[(i, g)] = strength * 2.0 * wave + normal();
+            y[(i, g)] = strength * 2.0 * wave + random.normal();
         }
     }
     y

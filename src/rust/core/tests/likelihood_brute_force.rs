@@ -1,22 +1,13 @@
 //! The likelihood of random small data against the density of a multivariate normal distribution, written down
 //! directly and maximised on a fine grid.
 
+mod common;
+
+use common::Random;
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
 use patina_core::likelihood::{LOG_DELTA, Profile, constant_loglik, log_delta_grid};
 use patina_core::{Kernel, Locations, SpatialTest, Spectrum};
-
-/// Uniform numbers in [0, 1).
-fn random(seed: u64) -> impl FnMut() -> f64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
 
 /// Density of y under N(B beta, s2 (K + delta I)) with beta by generalised least squares, s2 by maximum likelihood.
 fn density(k: &Mat<f64>, design: &Mat<f64>, y: &Mat<f64>, delta: f64) -> (f64, f64) {
@@ -42,8 +33,8 @@ fn kernels() -> Vec<Kernel> {
     kernels
 }
 
-fn locations(n: usize, dim: usize, samples: &[usize], random: &mut impl FnMut() -> f64) -> Locations {
-    let coords = Mat::from_fn(n, dim, |_, _| 4.0 * random());
+fn locations(n: usize, dim: usize, samples: &[usize], random: &mut Random) -> Locations {
+    let coords = Mat::from_fn(n, dim, |_, _| 4.0 * random.uniform());
     Locations::with_samples(coords.as_ref(), samples).unwrap()
 }
 
@@ -57,7 +48,7 @@ fn dense_kernel(kernel: Kernel, locations: &Locations) -> Mat<f64> {
 }
 
 fn check(n: usize, dim: usize, samples: &[usize], seed: u64) {
-    let mut random = random(seed);
+    let mut random = Random::new(seed);
     let locations = locations(n, dim, samples, &mut random);
     let design =
         Mat::from_fn(n, samples.len(), |i, p| f64::from(u8::from(locations.samples()[p].contains(&i))));
@@ -65,7 +56,7 @@ fn check(n: usize, dim: usize, samples: &[usize], seed: u64) {
         // Half of the genes follow a smooth function, half are noise.
         let y = Mat::from_fn(n, 6, |i, g| {
             let x = locations.coords()[(i, 0)];
-            7.0 + random() + if g % 2 == 0 { (x * g as f64).sin() } else { 0.0 }
+            7.0 + random.uniform() + if g % 2 == 0 { (x * g as f64).sin() } else { 0.0 }
         });
         let k = dense_kernel(kernel, &locations);
         let test = SpatialTest::new(&[kernel], locations.clone()).unwrap();
@@ -116,13 +107,13 @@ fn agrees_with_the_normal_density_for_several_samples() {
 
 #[test]
 fn slope_and_curvature_are_derivatives() {
-    let mut random = random(5);
+    let mut random = Random::new(5);
     for samples in [&[20][..], &[8, 12]] {
         let locations = locations(20, 2, samples, &mut random);
         for kernel in kernels() {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
             let profile = Profile::new(&spectrum);
-            let y = Mat::from_fn(20, 1, |i, _| if i % 3 == 0 { 1.0 } else { -0.5 * random() });
+            let y = Mat::from_fn(20, 1, |i, _| if i % 3 == 0 { 1.0 } else { -0.5 * random.uniform() });
             let test_y = centre(&y, &locations);
             let mut z = Mat::zeros(spectrum.rank(), 1);
             spectrum.project(test_y.as_ref(), z.as_mut());
@@ -154,7 +145,7 @@ fn centre(y: &Mat<f64>, locations: &Locations) -> Mat<f64> {
 
 #[test]
 fn without_signal_the_likelihood_tends_to_the_constant_model() {
-    let mut random = random(1);
+    let mut random = Random::new(1);
     let locations = locations(12, 2, &[12], &mut random);
     let y = Mat::from_fn(12, 1, |i, _| if i % 2 == 0 { 1.0 } else { -1.0 });
     let spectrum = Spectrum::dense(Kernel::SquaredExponential { lengthscale: 3.0 }, &locations).unwrap();
@@ -168,9 +159,9 @@ fn without_signal_the_likelihood_tends_to_the_constant_model() {
 
 #[test]
 fn results_do_not_depend_on_neighbours_or_threads() {
-    let mut random = random(3);
+    let mut random = Random::new(3);
     let locations = locations(60, 2, &[60], &mut random);
-    let y = Mat::from_fn(60, 300, |_, _| random());
+    let y = Mat::from_fn(60, 300, |_, _| random.uniform());
     let test = SpatialTest::new(&kernels(), locations).unwrap();
     let all = test.fit(y.as_ref()).unwrap();
     for g in [0, 1, 127, 128, 299] {
@@ -184,9 +175,9 @@ fn results_do_not_depend_on_neighbours_or_threads() {
 
 #[test]
 fn a_bad_gene_keeps_its_place_and_changes_nothing() {
-    let mut random = random(4);
+    let mut random = Random::new(4);
     let locations = locations(30, 2, &[30], &mut random);
-    let mut y = Mat::from_fn(30, 5, |_, _| random());
+    let mut y = Mat::from_fn(30, 5, |_, _| random.uniform());
     let test = SpatialTest::new(&kernels(), locations).unwrap();
     let good = test.fit(y.as_ref()).unwrap();
     y[(3, 1)] = f64::NAN;
