@@ -1,0 +1,128 @@
+# What the genes of a table of counts share, and which of them can be tested.
+
+#' One pass over counts
+#'
+#' @param input A `patina_input` or an expression.
+#' @returns A list: `testable` (by gene), `totals` (by spot, over testable genes), `sums` (samples ×
+#'   genes), `phi`, the overdispersion, fitted within samples, and `depth`, the squared coefficient
+#'   of variation of their totals, with the same weights. Sums of whole numbers are exact, so that
+#'   all of it is the same however the input is stored and cut into blocks.
+#' @noRd
+summarize_counts <- function(input, call = rlang::caller_env()) {
+  rows <- split(seq_len(input$n_spots), input$sample_id %||% rep(1L, input$n_spots))
+  n_genes <- length(input$genes)
+  testable <- logical(n_genes)
+  totals <- numeric(input$n_spots)
+  sums <- matrix(0, length(rows), n_genes)
+  squares <- sums
+  bad <- integer()
+  for (genes in gene_blocks(input)) {
+    block <- input_sparse_block(input, genes) %||% input_block(input, genes)
+    bad <- c(bad, genes[not_counts(block)])
+    ok <- gene_status(block) == "ok"
+    testable[genes] <- ok
+    totals <- totals + Matrix::rowSums(block[, ok, drop = FALSE])
+    for (i in seq_along(rows)) {
+      part <- if (length(rows) == 1L) block else block[rows[[i]], , drop = FALSE]
+      sums[i, genes] <- Matrix::colSums(part)
+      squares[i, genes] <- Matrix::colSums(part^2)
+    }
+  }
+  if (length(bad) > 0L) {
+    abort_patina(
+      c(
+        "Counts must be whole numbers of at least 0: {length(bad)} gene{?s} {?has/have} negative or
+          fractional values, {.val {first_few(input$genes[bad])}}.",
+        i = "If the values are on the scale to be tested already, use
+          {.code normalization = \"none\"}."
+      ),
+      class = "counts",
+      call = call
+    )
+  }
+  n <- lengths(rows)
+  means <- sums[, testable, drop = FALSE] / n
+  variances <- (squares[, testable, drop = FALSE] - n * means^2) / (n - 1)
+  variation <- vapply(rows, \(row) stats::var(totals[row]) / mean(totals[row])^2, numeric(1L))
+  list(
+    testable = testable,
+    totals = totals,
+    sums = sums,
+    phi = sum(means^2 * (variances - means)) / sum(means^4),
+    depth = sum(variation * rowSums(means^4)) / sum(means^4)
+  )
+}
+
+#' Which genes of a raw block can be tested
+#'
+#' @param block Spots × genes: a double matrix or a dgCMatrix.
+#' @returns One of "ok", "non-finite", "all-zero" and "constant" for each gene.
+#' @noRd
+gene_status <- function(block) {
+  status <- rep("ok", ncol(block))
+  if (methods::is(block, "sparseMatrix")) {
+    # a gene without a single zero is looked at as a dense one; any other is constant if it is zero
+    entries <- block
+    entries@x <- as.double(!is.finite(block@x))
+    non_finite <- Matrix::colSums(entries) > 0
+    entries@x <- as.double(is.na(block@x) | block@x != 0)
+    non_zero <- Matrix::colSums(entries)
+    full <- which(non_zero == nrow(block))
+    status[full] <- gene_status(as.matrix(block[, full, drop = FALSE]))
+    status[non_zero == 0] <- "all-zero"
+  } else {
+    same <- colSums(block != rep(block[1L, ], each = nrow(block)), na.rm = TRUE) == 0
+    status[same] <- ifelse(block[1L, same] == 0, "all-zero", "constant")
+    sums <- colSums(block)
+    non_finite <- !is.finite(sums)
+    # finite values may have a sum that is not
+    non_finite[non_finite] <- colSums(!is.finite(block[, non_finite, drop = FALSE])) > 0
+  }
+  status[non_finite] <- "non-finite"
+  status
+}
+
+#' Which columns have negative or fractional values
+#' @noRd
+not_counts <- function(block) {
+  values <- if (is.matrix(block)) block else block@x
+  bad <- is.finite(values) & (values < 0 | values != trunc(values))
+  if (!any(bad)) {
+    return(integer())
+  }
+  columns <- if (is.matrix(block)) col(block) else rep(seq_len(ncol(block)), diff(block@p))
+  unique(columns[bad])
+}
+
+positive_phi <- function(phi, call) {
+  if (!is.finite(phi) || phi <= 0) {
+    abort_patina(
+      c(
+        "The counts are not overdispersed: the fit of variance = mean + phi mean\u00b2 gives phi =
+          {signif(phi, 3)}, and the transformation needs phi > 0.",
+        i = "phi is shared by all genes: give all of them, not a few.",
+        i = "Or use {.code normalization = \"pearson\"}, which needs no overdispersion; or transform
+          the counts yourself ({.code log1p(x)}) and use {.code normalization = \"none\"}."
+      ),
+      class = "phi",
+      call = call
+    )
+  }
+  phi
+}
+
+check_totals <- function(totals, spots, call) {
+  empty <- which(totals == 0)
+  if (length(empty) > 0L) {
+    abort_patina(
+      c(
+        "{length(empty)} spot{?s} {?has/have} no counts: {.val {first_few(spots[empty])}}.",
+        i = "The logarithm of the total is regressed out: remove these spots from {.arg x} and
+          {.arg coords}.",
+        i = "Totals are taken over the genes of {.arg x}: give all genes, not a few."
+      ),
+      class = "empty_spots",
+      call = call
+    )
+  }
+}

@@ -1,0 +1,134 @@
+# The kernels that users can ask for, and over which lengthscales.
+
+kernel_models <- c("SE", "PER", "linear")
+
+#' The kernels to try
+#'
+#' @returns A data.frame with a row for each kernel: `model`, `lengthscale` (or period; `NA` for the
+#'   linear kernel) and `group`; each gene gets the best kernel of each group.
+#' @noRd
+kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
+  unknown <- setdiff(kernels, kernel_models)
+  if (!is.character(kernels) || length(kernels) == 0L || length(unknown) > 0L) {
+    abort_patina(
+      c(
+        "{.arg kernels} must be one or more of {.val {kernel_models}}.",
+        x = if (is.character(kernels) && length(unknown) > 0L) "It has {.val {first_few(unknown)}}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  lengthscales <- lengthscales %||% lengthscale_grid(input, call)
+  if (
+    !is.numeric(lengthscales) ||
+      length(lengthscales) == 0L ||
+      !all(is.finite(lengthscales) & lengthscales > 0)
+  ) {
+    abort_patina(
+      c(
+        "{.arg lengthscales} must be positive, finite numbers, in units of {.arg coords}.",
+        i = "Leave it out for ten from half the smallest to twice the largest distance of two spots."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  tables <- lapply(unique(kernels), function(model) {
+    data.frame(
+      model = model,
+      lengthscale = if (model == "linear") NA_real_ else sort(unique(as.double(lengthscales)))
+    )
+  })
+  table <- do.call(rbind, tables)
+  table$group <- if (by_model) match(table$model, unique(kernels)) else 1L
+  table
+}
+
+#' Ten lengthscales over the distances within samples
+#' @noRd
+lengthscale_grid <- function(input, call) {
+  spots <- sample_order(input)
+  call_rust(
+    rust_default_grid,
+    input$coords[spots$order, , drop = FALSE],
+    spots$sizes,
+    10L,
+    call = call
+  )
+}
+
+#' Warn of periods that no engine can take
+#' @noRd
+report_left_out <- function(periods, sizes) {
+  if (length(periods) == 0L) {
+    return(invisible())
+  }
+  warn_patina(
+    c(
+      "{length(periods)} period{?s} of the {.val PER} kernel {?is/are} too short for {sum(sizes)} spots, and
+        {cli::qty(length(periods))}{?was/were} left out: {first_few(signif(periods, 3), 10L)}.",
+      i = "All other kernels were fitted. {.arg lengthscales} says which periods to try."
+    ),
+    class = "kernels"
+  )
+}
+
+#' Can this approximation serve these kernels, and has this machine the memory?
+#'
+#' @param kernels From `kernel_table()`.
+#' @param sizes Spots in each sample.
+#' @param available Bytes of memory.
+#' @noRd
+check_approximation <- function(
+  approximation,
+  kernels,
+  sizes,
+  threads,
+  call,
+  available = available_memory()
+) {
+  others <- setdiff(kernels$model, "SE")
+  if (approximation == "krylov" && length(others) > 0L) {
+    abort_patina(
+      c(
+        "{.code approximation = \"{approximation}\"} cannot serve {.val {others}} kernels,
+          only {.val SE}.",
+        i = "Leave {cli::qty(others)}{?it/them} out of {.arg kernels}, or use
+          {.code approximation = \"auto\"}, which takes for each kernel what serves it."
+      ),
+      class = "approximation",
+      call = call
+    )
+  }
+  if (approximation == "exact") {
+    # all eigenvectors, and a matrix, its eigenvectors and as much again at each decomposition
+    matrices <- nrow(kernels) + 3 * min(threads, nrow(kernels))
+    needed <- 8 * sum(as.double(sizes)^2) * matrices
+    if (needed > available) {
+      gigabytes <- sprintf("%.1f", c(needed, available) / 1e9)
+      abort_patina(
+        c(
+          "{.code approximation = \"exact\"} takes too much memory with {sum(sizes)} spots and
+            {nrow(kernels)} kernel{?s}.",
+          x = "It needs about {gigabytes[1]} GB; {gigabytes[2]} GB are available.",
+          i = "Use {.code approximation = \"auto\"}, or fewer {.arg lengthscales}."
+        ),
+        class = "approximation",
+        call = call
+      )
+    }
+  }
+}
+
+#' Bytes of memory that are free to use; `Inf` where the system does not say
+#' @noRd
+available_memory <- function() {
+  lines <- tryCatch(
+    readLines("/proc/meminfo", warn = FALSE),
+    error = \(cnd) character(),
+    warning = \(cnd) character()
+  )
+  kilobytes <- grep("^MemAvailable:", lines, value = TRUE)
+  if (length(kilobytes) == 1L) 1024 * as.numeric(gsub("\\D", "", kilobytes)) else Inf
+}

@@ -1,0 +1,238 @@
+# What belongs together by its name: spots, genes, new locations, the rows of a result.
+
+#' The rows of a table in the order of the spots: by name if both have names, else as they are
+#' @noRd
+match_spots <- function(table, spots, call, arg = "coords") {
+  named <- own_row_names(table)
+  if (is.null(spots) || is.null(named) || identical(named, spots)) {
+    return(table)
+  }
+  repeated <- unique(c(spots[duplicated(spots)], named[duplicated(named)]))
+  if (length(repeated) > 0L) {
+    abort_patina(
+      c(
+        "Spots cannot be matched by name, because some names occur more than once:
+          {.val {first_few(repeated)}}.",
+        i = "If {.arg x} and {.arg {arg}} are in the same order: {.code rownames({arg}) <- NULL}."
+      ),
+      class = "names",
+      call = call
+    )
+  }
+  only_x <- setdiff(spots, named)
+  only_table <- setdiff(named, spots)
+  if (length(only_x) + length(only_table) > 0L) {
+    abort_patina(
+      c(
+        "The names of the spots in {.arg x} and {.arg {arg}} differ.",
+        x = if (length(only_x) > 0L) {
+          "{length(only_x)} of {length(spots)} only in {.arg x}: {.val {first_few(only_x)}}."
+        },
+        x = if (length(only_table) > 0L) {
+          "{length(only_table)} of {length(named)} only in {.arg {arg}}:
+            {.val {first_few(only_table)}}."
+        },
+        i = "Keep the spots that both have.",
+        i = if (length(named) == length(spots)) {
+          "If both are in the same order, drop one side's names: {.code rownames({arg}) <- NULL}."
+        }
+      ),
+      class = "names",
+      call = call
+    )
+  }
+  table[match(spots, named), , drop = FALSE]
+}
+
+#' Row names that somebody gave: those of a data.frame are often just its row numbers
+#' @noRd
+own_row_names <- function(x) {
+  if (is.data.frame(x) && .row_names_info(x) <= 0L) NULL else rownames(x)
+}
+
+unname_rows <- function(x) {
+  rownames(x) <- NULL
+  x
+}
+
+names_if_unique <- function(x) {
+  if (is.null(names(x)) || anyDuplicated(names(x))) NULL else names(x)
+}
+
+#' Positions in `known` of the genes to show: names, or the first `n` of a table of results
+#' @noRd
+find_genes <- function(genes, known, n, call = rlang::caller_env()) {
+  from_table <- is.data.frame(genes)
+  if (from_table) {
+    check_columns(genes, "gene", "genes", call)
+    check_whole_number(n, min = 1, arg = "n_genes", call = call)
+    genes <- unique(as.character(genes$gene))
+    # A tested pseudo-gene is not in `x`; the next gene takes its place.
+    absent <- setdiff(utils::head(genes, n), known)
+    if (length(absent) > 0L && any(genes %in% known)) {
+      inform_patina("Not in {.arg x}, so not shown: {.val {first_few(absent)}}.")
+      genes <- genes[genes %in% known]
+    }
+    genes <- utils::head(genes, n)
+  }
+  if (is.factor(genes)) {
+    genes <- as.character(genes)
+  }
+  if (!is.character(genes) || length(genes) == 0L || anyNA(genes)) {
+    abort_patina(
+      c(
+        "{.arg genes} must be names of genes, or a table of results with at least one row.",
+        x = "It is {.obj_type_friendly {genes}} of length {length(genes)}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  genes <- unique(genes)
+  absent <- setdiff(genes, known)
+  if (length(absent) > 0L) {
+    abort_patina(
+      c(
+        "{length(absent)} of {.arg genes} {?is/are} not in {.arg x}: {.val {first_few(absent)}}.",
+        i = "Genes of {.arg x} are named like {.val {first_few(known, 3L)}}."
+      ),
+      class = "names",
+      call = call
+    )
+  }
+  match(genes, known)
+}
+
+#' Which genes of the input are meant
+#' @returns A list: `genes` (names), `index` (their columns), `results` (the rows of the test, or
+#'   NULL).
+#' @noRd
+choose_genes <- function(genes, input, call) {
+  results <- NULL
+  if (is.data.frame(genes)) {
+    results <- genes
+    if (!is.character(results[["gene"]])) {
+      abort_patina(
+        c(
+          "{.arg genes} is a table without a column {.field gene} of names.",
+          i = "Give a result of {.fn spatial_test}, or the names themselves."
+        ),
+        class = "argument",
+        call = call
+      )
+    }
+    if (all(input$genes %in% results$gene) && !is.null(results[["qval"]])) {
+      results <- results[which(results$qval < 0.05), ]
+      if (nrow(results) == 0L) {
+        abort_patina(
+          c(
+            "No gene has {.field qval} below 0.05: there is nothing to group.",
+            i = "Give the names of genes by {.arg genes} to group them all the same."
+          ),
+          class = "data",
+          call = call
+        )
+      }
+      inform_patina("Grouping the {nrow(results)} gene{?s} with {.field qval} below 0.05.")
+    }
+    # A tested pseudo-gene is not in `x`.
+    absent <- setdiff(results$gene, input$genes)
+    if (length(absent) > 0L && length(absent) < nrow(results)) {
+      inform_patina("Not in {.arg x}, so left out: {.val {first_few(absent)}}.")
+      results <- results[results$gene %in% input$genes, ]
+    }
+    genes <- results$gene
+  }
+  index <- find_genes(genes, input$genes, call = call)
+  list(genes = unique(genes), index = index, results = results[!duplicated(genes), ])
+}
+
+#' For each name of the object, its position in the result's names, or NA
+#' @noRd
+match_names <- function(names, known, what, call) {
+  if (identical(names, known)) {
+    return(seq_along(known))
+  }
+  absent <- setdiff(names, known)
+  if (length(names) > 0L && length(absent) == length(unique(names))) {
+    abort_patina(
+      c(
+        "No {what} of {.arg results} is in {.arg spe}.",
+        x = "{.arg results} has {.val {first_few(names, 3L)}}.",
+        x = "{.arg spe} has {.val {first_few(known, 3L)}}.",
+        i = "Was it made from another object, or have names changed since?"
+      ),
+      class = "names",
+      call = call
+    )
+  }
+  if (length(absent) > 0L) {
+    warn_patina(
+      c(
+        "{length(absent)} {what}{?s} of {.arg results} {?is/are} not in {.arg spe}.",
+        i = "Left out: {.val {first_few(absent)}}."
+      ),
+      class = paste0("unknown_", what, "s")
+    )
+  }
+  ambiguous <- unique(c(names[duplicated(names)], known[duplicated(known)]))
+  ambiguous <- intersect(intersect(ambiguous, names), known)
+  if (length(ambiguous) > 0L) {
+    warn_patina(
+      c(
+        "{length(ambiguous)} name{?s} of {what}s occur{?s/} more than once.",
+        x = "Not matched, so {.val {NA}}: {.val {first_few(ambiguous)}}.",
+        i = "Make names unique, or give the result for all {what}s in order."
+      ),
+      class = paste0("duplicated_", what, "s")
+    )
+  }
+  names[names %in% ambiguous] <- NA
+  match(known, names)
+}
+
+match_new_coords <- function(newcoords, names, call) {
+  if (all(names %in% colnames(newcoords))) {
+    newcoords <- newcoords[, names, drop = FALSE]
+  }
+  new <- as_coords(newcoords, call)
+  if (ncol(new) != length(names)) {
+    abort_patina(
+      c(
+        "{.arg newcoords} has {ncol(new)} column{?s}, and the patterns live in {length(names)}
+          dimension{?s}.",
+        i = "Give the columns {.field {names}}."
+      ),
+      class = "coords",
+      call = call
+    )
+  }
+  bad <- which(rowSums(!is.finite(new)) > 0)
+  if (length(bad) > 0L) {
+    abort_patina(
+      "{.arg newcoords} has values that are not finite in {length(bad)} row{?s}: {first_few(bad)}.",
+      class = "coords",
+      call = call
+    )
+  }
+  dimnames(new) <- list(NULL, names)
+  new
+}
+
+match_new_samples <- function(sample_id, samples, n, call) {
+  if (is.null(samples)) {
+    return(rep(1L, n))
+  }
+  sample <- match(as.character(sample_id), samples)
+  if (length(sample) != n || anyNA(sample)) {
+    abort_patina(
+      c(
+        "{.arg sample_id} must name the sample of each of the {n} new location{?s}.",
+        i = "The patterns were found in the samples {.val {samples}}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  sample
+}

@@ -1,0 +1,316 @@
+# Pictures of the tissue: genes and patterns, a panel each. All are plain ggplot objects.
+
+#' Plot genes in the tissue
+#'
+#' One panel per gene. Spots are discs as wide as the distance between neighbouring spots, in the
+#' units of the coordinates, so that the picture looks like the tissue at any size of the device.
+#' One coordinate gives lines along it; of three, `axes` says which two are shown.
+#'
+#' @param x Expression: a data frame (spots in rows), a matrix, `dgCMatrix` or `DelayedMatrix`
+#'   (genes in rows), or a `SummarizedExperiment` and what inherits from it, such as a
+#'   `SpatialExperiment`. As for [spatial_test()].
+#' @param coords Coordinates, one row per spot, in any unit of length. Not needed for a
+#'   `SpatialExperiment`.
+#' @param genes Names of genes, or a table of results with a column `gene`, possibly filtered or
+#'   sorted: its first `n_genes` are shown. Of genes that share a name, the first in `x` is shown.
+#' @param ... Passed on to the geom, for instance `alpha`.
+#' @param assay Which assay of a `SummarizedExperiment` to show.
+#' @param normalization `"none"` shows the values as they are in `x`; `"pearson"` and `"anscombe"`
+#'   show the residuals that [spatial_test()] would test.
+#' @param covariates,sample_info,sample_id As for [spatial_test()]. With more than one sample, every
+#'   sample is a row of panels, and its coordinates count from its own lowest.
+#' @param scale `"free"`: every gene has its own colour scale, from its lowest to its highest value.
+#'   `"shared"`: one scale, so that genes can be compared.
+#' @param trim Share of spots at either end whose values may lie beyond the ends of the colour
+#'   scale; they get the colour of the end. It keeps a few extreme counts from hiding the rest; 0
+#'   shows the whole range. Lines are not trimmed.
+#' @param axes Which two of three coordinates to show: numbers or names.
+#' @param n_genes How many genes of a table of results to show, at most.
+#' @param spot_size Diameter of the discs, in units of the typical (median) distance between
+#'   neighbouring spots.
+#' @param ncol Number of columns of panels.
+#' @return A ggplot object, to which scales, themes and titles can be added. Its data are a tibble
+#'   with the columns `spot`, `sample` (of several), `x` and `y` (the coordinates), `gene`,
+#'   `value` and `shown` (what the colour stands for).
+#'
+#' @section Errors:
+#' `patina_error_argument` for an argument that does not make sense; `patina_error_names` for genes
+#' that are not in `x`; and those of reading `x` and `coords`.
+#'
+#' @examples
+#' tissue <- example_tissue()
+#' coords <- tissue$sample_info[c("x", "y")]
+#' plot_genes(tissue$counts, coords, genes = c("gene002", "gene004", "gene006"))
+#'
+#' # The genes with the smallest p-values, as the test sees them
+#' results <- spatial_test(tissue$counts, coords, threads = 1)
+#' top <- results[order(results$log10_pval), ]
+#' plot_genes(tissue$counts, coords, genes = top, normalization = "pearson")
+#' @export
+plot_genes <- function(
+  x,
+  coords = NULL,
+  genes,
+  ...,
+  assay = "counts",
+  normalization = "none",
+  covariates = NULL,
+  sample_info = NULL,
+  sample_id = NULL,
+  scale = c("free", "shared"),
+  trim = 0.01,
+  axes = c(1, 2),
+  n_genes = 6,
+  spot_size = 1,
+  ncol = NULL
+) {
+  scale <- rlang::arg_match(scale)
+  if (!rlang::is_bare_numeric(trim, n = 1L) || !isTRUE(trim >= 0 && trim < 0.5)) {
+    abort_patina("{.arg trim} must be one number from 0 to below 0.5.", class = "argument")
+  }
+  if (missing(genes)) {
+    abort_patina(
+      c(
+        "{.arg genes} is missing: which genes are to be shown?",
+        i = "Give names, as in {.code genes = \"Penk\"}, or a table of results."
+      ),
+      class = "argument"
+    )
+  }
+  input <- as_input(
+    x,
+    coords,
+    assay = assay,
+    sample_info = sample_info,
+    sample_id = sample_id,
+    call = rlang::current_env()
+  )
+  index <- find_genes(genes, input$genes, n_genes)
+  normalize <- new_normalizer(input, normalization, covariates, rlang::current_env())
+  values <- normalize(input_block(input, index), index)
+  values[!is.finite(values)] <- NA
+
+  axes <- shown_axes(input$coords, axes)
+  names <- input$genes[index]
+  row <- rep(seq_along(input$spots), times = length(index))
+  data <- tibble::tibble(
+    spot = input$spots[row],
+    sample = input$sample_id[row],
+    !!!place_columns(input$coords[row, axes, drop = FALSE]),
+    gene = factor(rep(names, each = length(input$spots)), names),
+    value = as.vector(values)
+  )
+  raw <- identical(normalization, "none") && is.null(covariates)
+  quantity <- if (raw) "expression" else "residual"
+  tissue_plot(data, "gene", input, axes, quantity, scale, trim, spot_size, ncol, ...) +
+    ggplot2::theme(strip.text.x = ggplot2::element_text(face = "italic"))
+}
+
+#' Plot tissue patterns
+#'
+#' One panel per pattern, entitled with its number of genes.
+#'
+#' @param patterns Result of [spatial_patterns()].
+#' @inheritParams plot_genes
+#' @param scale `"shared"`: one colour scale for all patterns, in standard deviations of a gene.
+#'   `"free"`: every pattern from its smallest to its largest value.
+#' @return A ggplot object. Its data are a tibble with the columns `spot`, `x` and `y` (the
+#'   coordinates), `pattern` (the panel's title), `value` and `shown` (what the colour stands for).
+#'
+#' @section Errors:
+#' `patina_error_argument` if `patterns` is not a result of [spatial_patterns()], or an argument
+#' does not make sense.
+#'
+#' @examples
+#' tissue <- example_tissue()
+#' patterns <- spatial_patterns(
+#'   tissue$counts,
+#'   tissue$sample_info[c("x", "y")],
+#'   genes = tissue$truth$gene[tissue$truth$pattern != "none"],
+#'   n_patterns = 4,
+#'   lengthscale = 3,
+#'   threads = 1
+#' )
+#' plot_patterns(patterns)
+#' @export
+plot_patterns <- function(
+  patterns,
+  ...,
+  scale = c("shared", "free"),
+  axes = c(1, 2),
+  spot_size = 1,
+  ncol = NULL
+) {
+  scale <- rlang::arg_match(scale)
+  check_patterns(patterns)
+  table <- patterns$patterns
+  ids <- sort(unique(table$pattern))
+  n_genes <- tabulate(match(patterns$genes$pattern, ids), length(ids))
+  titles <- sprintf("Pattern %s (%d %s)", ids, n_genes, ifelse(n_genes == 1L, "gene", "genes"))
+  coords <- as.matrix(table[setdiff(names(table), c("spot", "pattern", "value"))])
+  axes <- shown_axes(coords, axes)
+  data <- tibble::tibble(
+    spot = table$spot,
+    !!!place_columns(coords[, axes, drop = FALSE]),
+    pattern = factor(titles[match(table$pattern, ids)], titles),
+    value = table$value
+  )
+  tissue <- list(coords = coords[table$pattern == ids[[1L]], , drop = FALSE])
+  quantity <- "standardised\nexpression"
+  tissue_plot(data, "pattern", tissue, axes, quantity, scale, 0, spot_size, ncol, ...)
+}
+
+# Panels ------------------------------------------------------------------------------------------
+
+#' Panels of spots in the tissue, or of lines for one coordinate
+#'
+#' @param data A tibble with x, y (unless there is one coordinate), value and the column `panel`.
+#' @param tissue List with the spots' `coords` and, perhaps, `sample_id`.
+#' @param axes Numbers of the shown coordinates.
+#' @param quantity What `value` is, for the legend.
+#' @noRd
+tissue_plot <- function(
+  data,
+  panel,
+  tissue,
+  axes,
+  quantity,
+  scale,
+  trim,
+  spot_size,
+  ncol,
+  ...,
+  call = rlang::caller_env()
+) {
+  if (!rlang::is_bare_numeric(spot_size, n = 1L) || !isTRUE(spot_size > 0 && spot_size < Inf)) {
+    abort_patina("{.arg spot_size} must be one number above 0.", class = "argument", call = call)
+  }
+  axes <- colnames(tissue$coords)[axes]
+  by_sample <- !is.null(tissue$sample_id)
+  if (length(axes) == 1L) {
+    return(line_plot(data, panel, axes, quantity, scale, by_sample, ncol, ...))
+  }
+
+  if (by_sample) {
+    # Slides may lie anywhere: side by side, they start at the same place.
+    data$x <- data$x - stats::ave(data$x, data$sample, FUN = min)
+    data$y <- data$y - stats::ave(data$y, data$sample, FUN = min)
+  }
+  # ggplot2 has one scale per plot: free ones are made by bringing every panel to 0..1.
+  free <- scale == "free" && nlevels(data[[panel]]) > 1L
+  data$shown <- if (free) {
+    stats::ave(data$value, data[[panel]], FUN = function(x) rescale(x, trimmed_range(x, trim)))
+  } else {
+    data$value
+  }
+  limits <- if (free) c(0, 1) else trimmed_range(data$value, trim)
+  diameter <- spot_size * spot_spacing(tissue$coords, tissue$sample_id)
+  ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$y, colour = .data$shown)) +
+    geom_spot(diameter = diameter, ...) +
+    ggplot2::coord_fixed() +
+    (if (by_sample) {
+      ggplot2::facet_grid(rows = ggplot2::vars(.data$sample), cols = ggplot2::vars(.data[[panel]]))
+    } else {
+      ggplot2::facet_wrap(ggplot2::vars(.data[[panel]]), ncol = ncol)
+    }) +
+    colour_scale(quantity, free, limits) +
+    ggplot2::labs(x = axes[[1L]], y = axes[[2L]]) +
+    theme_tissue()
+}
+
+line_plot <- function(data, panel, axis, quantity, scale, by_sample, ncol, ...) {
+  data <- data[order(data$x), ]
+  mapping <- if (by_sample) {
+    ggplot2::aes(.data$x, .data$value, colour = .data$sample)
+  } else {
+    ggplot2::aes(.data$x, .data$value)
+  }
+  colour <- if (by_sample) NULL else list(colour = "#31688E")
+  line <- rlang::exec(
+    ggplot2::stat_summary,
+    # Spots at the same place: the line goes through their mean.
+    fun = mean,
+    geom = "line",
+    na.rm = TRUE,
+    !!!colour,
+    ...
+  )
+  points <- rlang::exec(ggplot2::geom_point, size = 0.8, alpha = 0.6, na.rm = TRUE, !!!colour)
+  plot <- ggplot2::ggplot(data, mapping) + points + line
+  if (by_sample) {
+    plot <- plot + ggplot2::scale_colour_viridis_d(name = "sample", end = 0.85)
+  }
+  plot +
+    ggplot2::facet_wrap(
+      ggplot2::vars(.data[[panel]]),
+      ncol = ncol,
+      scales = if (scale == "free") "free_y" else "fixed"
+    ) +
+    ggplot2::labs(x = axis, y = quantity) +
+    theme_patina()
+}
+
+#' Columns x and y, or x alone
+#' @noRd
+place_columns <- function(coords) {
+  list(x = unname(coords[, 1L]), y = if (ncol(coords) == 2L) unname(coords[, 2L]))
+}
+
+#' Numbers of the columns of the coordinates to show
+#' @noRd
+shown_axes <- function(coords, axes, call = rlang::caller_env()) {
+  if (ncol(coords) == 1L) {
+    return(1L)
+  }
+  shown <- if (is.character(axes)) {
+    match(axes, colnames(coords))
+  } else {
+    match(axes, seq_len(ncol(coords)))
+  }
+  if (length(shown) != 2L || anyNA(shown) || shown[[1L]] == shown[[2L]]) {
+    abort_patina(
+      c(
+        "{.arg axes} must be two different coordinates, not {.val {axes}}.",
+        i = "There are {ncol(coords)}: {.val {colnames(coords)}}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  shown
+}
+
+colour_scale <- function(quantity, free, limits) {
+  squish <- function(x, range = limits, ...) pmin(pmax(x, range[[1L]]), range[[2L]])
+  ggplot2::scale_colour_viridis_c(
+    name = if (free) paste0(quantity, ",\neach panel") else quantity,
+    limits = limits,
+    oob = squish,
+    breaks = if (free) c(0, 1) else ggplot2::waiver(),
+    labels = if (free) c("low", "high") else ggplot2::waiver(),
+    na.value = "grey80"
+  )
+}
+
+#' Range of `x` without the share `trim` at either end, unless nothing is left of it then; NULL if
+#' there is no value
+#' @noRd
+trimmed_range <- function(x, trim) {
+  x <- x[!is.na(x)]
+  if (length(x) == 0L) {
+    return(NULL)
+  }
+  range <- stats::quantile(x, c(trim, 1 - trim), names = FALSE)
+  # A gene seen in few spots has most quantiles at zero.
+  if (range[[1L]] < range[[2L]]) range else range(x)
+}
+
+#' `range` to 0..1, what is beyond to the ends, a constant to the middle
+#' @noRd
+rescale <- function(x, range) {
+  if (is.null(range)) {
+    return(x)
+  }
+  width <- range[[2L]] - range[[1L]]
+  if (width == 0) 0 * x + 0.5 else pmin(pmax((x - range[[1L]]) / width, 0), 1)
+}

@@ -1,0 +1,100 @@
+# How results print: the header above a tibble's rows.
+
+#' @importFrom tibble tbl_sum
+#' @method tbl_sum patina_test
+#' @export
+tbl_sum.patina_test <- function(x, ...) {
+  c("A spatial test" = table_size(x), run_summary(x), hits_summary(x))
+}
+
+#' @method tbl_sum patina_models
+#' @export
+tbl_sum.patina_models <- function(x, ...) {
+  c("A model search" = table_size(x), run_summary(x), models_summary(x))
+}
+
+table_size <- function(x) {
+  sprintf("%s \u00d7 %d", format(nrow(x), big.mark = ","), ncol(x))
+}
+
+#' How the result was made, from its attribute; nothing if that was lost on the way
+#' @noRd
+run_summary <- function(x) {
+  run <- attr(x, "patina")
+  c(
+    spots = if (!is.null(run$n)) {
+      d <- length(run$coords)
+      paste0(
+        format(run$n, big.mark = ","),
+        if (d > 0L) sprintf(" in %d-D", d),
+        if (isTRUE(run$samples > 1L)) sprintf(", %d samples", run$samples)
+      )
+    },
+    kernels = if (is.data.frame(run$kernels)) kernels_summary(run$kernels),
+    method = if (!is.null(run$normalization) || !is.null(run$pval_method)) {
+      paste(
+        c(
+          if (!is.null(run$normalization)) {
+            paste("normalization", run$normalization)
+          },
+          if (!is.null(run$pval_method)) paste("p-values", run$pval_method)
+        ),
+        collapse = ", "
+      )
+    }
+  )
+}
+
+#' Such as "10 SE (lengthscales 0.4 to 61), 1 linear"
+#' @noRd
+kernels_summary <- function(kernels) {
+  models <- unique(kernels$model)
+  one <- vapply(
+    models,
+    function(model) {
+      count <- paste(sum(kernels$model == model), model)
+      lengths <- kernels$lengthscale[kernels$model == model]
+      lengths <- lengths[is.finite(lengths)]
+      if (length(lengths) < 2L) {
+        return(count)
+      }
+      what <- if (model == "PER") "periods" else "lengthscales"
+      ends <- vapply(signif(range(lengths), 3L), format, character(1L))
+      sprintf("%s (%s %s to %s)", count, what, ends[[1L]], ends[[2L]])
+    },
+    character(1L)
+  )
+  engines <- setdiff(kernels$engine, "dense")
+  paste0(
+    paste(one, collapse = ", "),
+    if (length(engines) > 0L) {
+      sprintf("; %d approximated by %s", sum(kernels$engine %in% engines), paste(engines, collapse = ", "))
+    }
+  )
+}
+
+hits_summary <- function(x) {
+  status <- x[["status"]] %||% "ok"
+  unknown <- sum(status %in% "not converged")
+  untested <- sum(status != "ok", na.rm = TRUE) - unknown
+  text <- c(
+    if (is.numeric(x[["qval"]])) {
+      sprintf("%s with qval < 0.05", format(sum(x$qval < 0.05, na.rm = TRUE), big.mark = ","))
+    },
+    if (untested > 0L) {
+      sprintf("%s not tested (see status)", format(untested, big.mark = ","))
+    },
+    if (unknown > 0L) {
+      sprintf("%s not converged", format(unknown, big.mark = ","))
+    }
+  )
+  if (length(text) > 0L) c(genes = paste(text, collapse = ", "))
+}
+
+models_summary <- function(x) {
+  if (is.null(x[["model"]]) || nrow(x) == 0L) {
+    return(NULL)
+  }
+  count <- sort(table(x$model), decreasing = TRUE)
+  c(genes = paste(count, names(count), collapse = ", "))
+}

@@ -1,0 +1,140 @@
+# Covariates, and what they explain of a gene.
+
+#' Regress covariates out of expression
+#'
+#' For each gene a linear model on the covariates, with intercept; only the covariates' part is
+#' subtracted, the intercept stays. The second step of SpatialDE's preparation, usually with
+#' `~ log(total_counts)` after [stabilize()].
+#'
+#' Factors are coded so that their levels sum to zero: what stays is the mean over the levels.
+#' Covariates that others determine are dropped.
+#'
+#' @param expr Expression, as in [stabilize()], on a scale on which covariates act linearly.
+#' @param sample_info A data.frame with one row for each spot; matched by row names if both have
+#'   names.
+#' @param formula A formula over the columns of `sample_info`, such as `~ log(total_counts)`.
+#' @returns Residuals plus intercept, of the shape and with the names of `expr`, dense. A gene with
+#'   values that are not finite stays so and leaves others alone.
+#' @section Errors:
+#' `patina_error_covariates` if the formula cannot be evaluated, or has values that are not finite
+#' (with the names of the spots); `patina_error_names` if spots do not match.
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' residuals <- tissue$counts |>
+#'   stabilize() |>
+#'   regress_out(tissue$sample_info, ~ log(total_counts))
+regress_out <- function(expr, sample_info, formula) {
+  call <- rlang::current_env()
+  expression <- read_expression(expr, call = call)
+  samples <- as_samples(sample_info, expression$spots, expression$n_spots, call)
+  spots <- expression$spots %||% sprintf("spot%d", seq_len(expression$n_spots))
+  covariates <- covariate_matrix(formula, samples, spots, call, arg = "formula")
+  regress <- new_regression(covariates)
+  values <- input_block(expression, seq_along(expression$genes))
+  like_input(regress(values), expr, expression)
+}
+
+#' The columns of a formula, without intercept
+#' @noRd
+covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") {
+  if (!rlang::is_formula(formula, lhs = FALSE)) {
+    abort_patina(
+      "{.arg {arg}} must be a formula without left side, such as {.code ~ log(total_counts)}.",
+      class = "argument",
+      call = call
+    )
+  }
+  design <- tryCatch(
+    {
+      frame <- stats::model.frame(
+        formula,
+        samples,
+        na.action = stats::na.pass,
+        drop.unused.levels = TRUE
+      )
+      terms <- stats::terms(frame)
+      # factors are coded beside an intercept, whether the formula has one or not
+      attr(terms, "intercept") <- 1L
+      is_factor <- vapply(frame, \(column) is.factor(column) || is.character(column), logical(1L))
+      contrasts <- rep(list("contr.sum"), sum(is_factor))
+      names(contrasts) <- names(frame)[is_factor]
+      stats::model.matrix(terms, frame, contrasts.arg = contrasts)
+    },
+    error = function(cnd) {
+      abort_patina(
+        c(
+          "The formula {.code {rlang::as_label(formula)}} cannot be evaluated:
+            {conditionMessage(cnd)}",
+          i = if (ncol(samples) > 0L) {
+            "The sample table has the columns {.field {first_few(names(samples), 10L)}}."
+          } else {
+            "Give the table of its variables as {.arg sample_info}."
+          }
+        ),
+        class = "covariates",
+        call = call
+      )
+    }
+  )
+  if (nrow(design) != length(spots)) {
+    abort_patina(
+      "{.code {rlang::as_label(formula)}} has {nrow(design)} value{?s} for {length(spots)} spots.",
+      class = "covariates",
+      call = call
+    )
+  }
+  design <- design[, colnames(design) != "(Intercept)", drop = FALSE]
+  bad <- which(rowSums(!is.finite(design)) > 0)
+  if (length(bad) > 0L) {
+    abort_patina(
+      c(
+        "{.code {rlang::as_label(formula)}} is not finite for {length(bad)} spot{?s}:
+          {.val {first_few(spots[bad])}}.",
+        i = "Remove these spots, or choose another covariate."
+      ),
+      class = "covariates",
+      call = call
+    )
+  }
+  unname(design)
+}
+
+#' A linear model for every gene, of which the covariates' part is subtracted
+#'
+#' Covariates are made orthogonal to what is kept, and decomposed, once. A gene's coefficients come
+#' from sums over its own values, not from a matrix product whose rounding depends on the block.
+#'
+#' @param covariates Spots × covariates.
+#' @param sample_id Samples with a mean of their own, which is kept like the intercept.
+#' @returns A function that maps a block (spots × genes) to its residuals plus intercept.
+#' @noRd
+new_regression <- function(covariates, sample_id = NULL) {
+  kept <- if (is.null(sample_id)) {
+    matrix(1, nrow(covariates))
+  } else {
+    outer(as.integer(sample_id), seq_len(nlevels(sample_id)), `==`) * 1
+  }
+  both <- qr(cbind(kept, covariates), tol = 1e-10)
+  used <- both$pivot[seq_len(both$rank)] - ncol(kept)
+  covariates <- covariates[, used[used > 0L], drop = FALSE]
+  if (ncol(covariates) == 0L) {
+    return(identity)
+  }
+  own <- qr(qr.resid(qr(kept), covariates), tol = 0)
+  basis <- qr.Q(own)
+  effects <- t(backsolve(qr.R(own), t(covariates[, own$pivot, drop = FALSE]), transpose = TRUE))
+  subtract_effects(basis, effects)
+}
+
+subtract_effects <- function(basis, effects) {
+  force(basis)
+  force(effects)
+  function(block) {
+    coefficients <- lapply(seq_len(ncol(basis)), \(j) colSums(block * basis[, j]))
+    for (j in seq_along(coefficients)) {
+      block <- block - outer(effects[, j], coefficients[[j]])
+    }
+    block
+  }
+}
