@@ -12,7 +12,7 @@ manifest := src/rust/Cargo.toml
 sources := DESCRIPTION NAMESPACE configure $(shell find R exec inst src -type f \
 	-not -path '*/target/*' -not -name '*.o' -not -name '*.so' -not -name 'Makevars' 2>/dev/null)
 
-.PHONY: help setup build install demo test test-rust test-r lint format document readme check bench clean
+.PHONY: help setup build install demo test test-rust test-r accept lint format document readme check bench clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -41,6 +41,9 @@ test-rust: setup ## cargo test
 
 test-r: build ## testthat
 	@$(with_library) tools/test.sh testthat
+
+accept: ## take the new snapshots that the last test-r left; FILES="input plots" for some only
+	Rscript -e 'testthat::snapshot_accept($(if $(FILES),strsplit("$(FILES)", " ")[[1]]), "tests/testthat")'
 
 lint: build ## formatting of Rust and R, clippy, lintr
 	@$(with_library) tools/test.sh rustfmt clippy air lintr

@@ -52,7 +52,7 @@ add_results <- function(spe, results) {
       class = "input"
     )
   }
-  rlang::check_installed(c("SummarizedExperiment", "S4Vectors"), "to add results to an object.")
+  checked(rlang::check_installed(c("SummarizedExperiment", "S4Vectors"), "to add results to an object."))
   if (is.data.frame(results)) {
     check_columns(results, "gene", "results")
     add_gene_columns(spe, results$gene, result_columns(results))

@@ -1,31 +1,78 @@
-# Checks of arguments that several functions share.
+# Checks of arguments that several functions share. Each names the argument, what is wrong and what to do.
+
+#' Pass on what a check of rlang returns; its errors become patina's
+#'
+#' @param check A call such as `rlang::arg_match(how)`.
+#' @noRd
+checked <- function(check) {
+  tryCatch(check, error = function(cnd) {
+    class(cnd) <- c("patina_error_argument", "patina_error", class(cnd))
+    rlang::cnd_signal(cnd)
+  })
+}
 
 #' Check that `x` is one whole number
 #' @noRd
-check_whole_number <- function(x, min, arg = rlang::caller_arg(x), call = rlang::caller_env()) {
-  if (!rlang::is_integerish(x, n = 1L, finite = TRUE) || x < min) {
+check_whole_number <- function(
+  x,
+  min = -Inf,
+  max = Inf,
+  arg = rlang::caller_arg(x),
+  call = rlang::caller_env()
+) {
+  if (!rlang::is_integerish(x, n = 1L, finite = TRUE) || x < min || x > max) {
+    bounds <- c(
+      if (is.finite(min)) paste("at least", format(min, scientific = FALSE)),
+      if (is.finite(max)) paste("at most", format(max, scientific = FALSE, big.mark = ","))
+    )
+    of <- if (length(bounds) > 0L) paste0(" of ", paste(bounds, collapse = " and "))
+    abort_patina("{.arg {arg}} must be a whole number{of}.", class = "argument", call = call)
+  }
+}
+
+#' Check that `x` is one number
+#'
+#' @param within A function that says whether a number is in the range that `range` tells.
+#' @noRd
+check_number <- function(x, within, range, arg = rlang::caller_arg(x), call = rlang::caller_env()) {
+  if (!rlang::is_bare_numeric(x, n = 1L) || !isTRUE(within(x))) {
+    abort_patina("{.arg {arg}} must be one number {range}.", class = "argument", call = call)
+  }
+}
+
+#' Check that `x` is TRUE or FALSE
+#' @noRd
+check_flag <- function(x, arg = rlang::caller_arg(x), call = rlang::caller_env()) {
+  if (!rlang::is_bool(x)) {
     abort_patina(
-      "{.arg {arg}} must be a whole number of at least {min}.",
+      "{.arg {arg}} must be {.code TRUE} or {.code FALSE}, not {.obj_type_friendly {x}}.",
       class = "argument",
       call = call
     )
   }
 }
 
+#' Check lengthscales, or periods
+#' @noRd
+check_lengthscales <- function(x, arg, call) {
+  if (!is.numeric(x) || length(x) == 0L || !all(is.finite(x) & x > 0)) {
+    abort_patina(
+      c(
+        "{.arg {arg}} must be positive, finite numbers, in units of {.arg coords}.",
+        i = "Leave it out to have them chosen by the distances between spots."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+}
+
+#' Check numbers of patterns
+#' @noRd
 check_n_patterns <- function(x, call) {
   if (!rlang::is_integerish(x, finite = TRUE) || length(x) == 0L || any(x < 1)) {
     abort_patina(
       "{.arg n_patterns} must be whole numbers of at least 1.",
-      class = "argument",
-      call = call
-    )
-  }
-}
-
-check_lengthscale <- function(x, call) {
-  if (!is.numeric(x) || length(x) == 0L || !all(is.finite(x) & x > 0)) {
-    abort_patina(
-      "{.arg lengthscale} must be positive, finite numbers, in units of {.arg coords}.",
       class = "argument",
       call = call
     )
@@ -72,6 +119,8 @@ check_patterns <- function(x, arg = "patterns", call = rlang::caller_env()) {
   check_columns(x$genes, c("gene", "pattern", "membership"), arg, call)
 }
 
+#' Is this column one of numbers?
+#' @noRd
 is_number <- function(column) {
   # the bits of an integer64 are not a double's
   is.numeric(column) && !inherits(column, "integer64") && NCOL(column) == 1L
@@ -85,31 +134,5 @@ not_numbers <- function(columns) {
   list(
     which = unname(which(bad)),
     label = sprintf("%s (%s)", names(columns)[bad], classes)
-  )
-}
-
-check_numeric_columns <- function(columns, call) {
-  bad <- not_numbers(columns)
-  if (length(bad$which) == 0L) {
-    return(invisible())
-  }
-  first <- columns[[1L]]
-  looks_like_names <- identical(bad$which[1L], 1L) &&
-    (is.character(first) || is.factor(first)) &&
-    anyDuplicated(first) == 0L
-  abort_patina(
-    c(
-      "{.arg x} has {length(bad$which)} column{?s} that {?is/are} not numeric:
-        {.field {first_few(bad$label)}}.",
-      i = if (looks_like_names) {
-        "The first column looks like names. Move it into the row names:
-          {.code x <- data.frame(x[-1], row.names = x[[1]], check.names = FALSE)}."
-      } else {
-        "Keep one column of numbers for each gene; other facts about the spots belong into
-          {.arg sample_info}."
-      }
-    ),
-    class = "input",
-    call = call
   )
 }

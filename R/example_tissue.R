@@ -34,10 +34,10 @@ example_tissue <- function(
   seed = 1,
   as = c("list", "SpatialExperiment")
 ) {
-  as <- rlang::arg_match(as)
-  check_count(n_spots, 5L, "n_spots")
-  check_count(n_genes, 1L, "n_genes")
-  check_count(seed, -Inf, "seed")
+  as <- checked(rlang::arg_match(as))
+  check_whole_number(n_spots, min = 5)
+  check_whole_number(n_genes, min = 1)
+  check_whole_number(seed)
 
   places <- hexagonal_disc(n_spots)
   patterns <- tissue_patterns(places)
@@ -69,7 +69,7 @@ example_tissue <- function(
   if (as == "list") {
     return(new_dataset(counts, sample_info, truth))
   }
-  rlang::check_installed("SpatialExperiment")
+  checked(rlang::check_installed("SpatialExperiment"))
   SpatialExperiment::SpatialExperiment(
     assays = list(counts = counts),
     rowData = S4Vectors::DataFrame(truth[-1L], row.names = genes),
@@ -127,14 +127,4 @@ seeded_uniform <- function(seed, n) {
 
 numbered <- function(prefix, n) {
   sprintf("%s%0*d", prefix, nchar(format(n, scientific = FALSE)), seq_len(n))
-}
-
-check_count <- function(value, least, arg, call = rlang::caller_env()) {
-  if (!rlang::is_integerish(value, n = 1L, finite = TRUE) || value < least) {
-    abort_patina(
-      "{.arg {arg}} must be a whole number{if (is.finite(least)) paste(' of at least', least)}.",
-      class = "argument",
-      call = call
-    )
-  }
 }

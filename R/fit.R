@@ -20,12 +20,11 @@ prepare_fitter <- function(
   input,
   kernels,
   calibrated,
-  threads,
-  call,
-  approximation = "auto"
+  approximation,
+  run
 ) {
   spots <- sample_order(input)
-  check_approximation(approximation, kernels, spots$sizes, threads, call)
+  check_approximation(approximation, kernels, spots$sizes, run)
   test <- call_rust(
     rust_prepare_test,
     input$coords[spots$order, , drop = FALSE],
@@ -35,10 +34,10 @@ prepare_fitter <- function(
     kernels$group,
     calibrated,
     approximation,
-    threads,
-    call = call
+    run$threads,
+    call = run$call
   )
-  description <- call_rust(rust_describe_test, test, call = call)
+  description <- call_rust(rust_describe_test, test, call = run$call)
   kept <- description$kernel
   report_left_out(kernels$lengthscale[-kept], spots$sizes)
   kernels <- kernels[kept, ]
@@ -55,38 +54,30 @@ prepare_fitter <- function(
 #' Fit genes, block by block
 #'
 #' @param fitter From `prepare_fitter()`.
-#' @param normalizer From `new_normalizer()`.
+#' @param prepared From `prepare()`; `run$workers` are other processes (see workers.R).
 #' @param genes Indices of genes.
-#' @param workers A BiocParallelParam for other processes (see workers.R), or `NULL` for this one.
 #' @returns A list of vectors with one element for each gene, in the order of `genes`; `probabilities` has one
 #'   for each gene and group, groups varying fastest. What could not be tested is `NA`.
 #' @noRd
-fit_genes <- function(
-  fitter,
-  input,
-  normalizer,
-  genes = seq_along(input$genes),
-  threads,
-  progress,
-  call,
-  workers = NULL
-) {
-  size <- genes_per_call(input$n_spots, threads)
-  if (!is.null(workers)) {
+fit_genes <- function(fitter, prepared, genes = seq_along(prepared$input$genes)) {
+  input <- prepared$input
+  run <- prepared$run
+  size <- genes_per_call(input$n_spots, run$threads)
+  if (!is.null(run$workers)) {
     # enough blocks for all of them
-    share <- length(genes) / BiocParallel::bpnworkers(workers)
+    share <- length(genes) / BiocParallel::bpnworkers(run$workers)
     size <- min(size, rust_block * ceiling(share / rust_block))
   }
   blocks <- gene_blocks(input, max_values = size * input$n_spots)
   blocks <- lapply(blocks, \(block) block[block %in% genes])
   blocks <- blocks[lengths(blocks) > 0L]
-  tick <- progress_bar(progress, length(genes))
-  fits <- if (is.null(workers)) {
+  tick <- progress_bar(run$progress, length(genes))
+  fits <- if (is.null(run$workers)) {
     lapply(blocks, function(block) {
-      fit_block(fitter, input_block(input, block), block, normalizer, threads, call, tick)
+      fit_block(fitter, input_block(input, block), block, prepared$normalizer, run, tick)
     })
   } else {
-    fit_on_workers(fitter, input, normalizer, blocks, threads, call, tick, workers)
+    fit_on_workers(fitter, prepared, blocks, tick)
   }
   in_order(bind_fits(fits), match(genes, unlist(blocks)), fitter$groups)
 }
@@ -139,10 +130,11 @@ in_order <- function(fits, order, groups) {
 #'
 #' @param fitter Of it, `test` and `spots`.
 #' @param raw The block, from `input_block()`, and `genes`, the indices of its columns.
+#' @param run Of it, `threads` and `call`.
 #' @param tick Is told how many genes were done.
 #' @noRd
-fit_block <- function(fitter, raw, genes, normalizer, threads, call, tick = function(genes) NULL) {
-  size <- genes_per_call(nrow(raw), threads)
+fit_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes) NULL) {
+  size <- genes_per_call(nrow(raw), run$threads)
   starts <- seq.int(1L, length(genes), by = size)
   fits <- lapply(starts, function(start) {
     if (length(starts) > 1L) {
@@ -156,7 +148,7 @@ fit_block <- function(fitter, raw, genes, normalizer, threads, call, tick = func
     if (is.unsorted(order)) {
       y <- y[order, , drop = FALSE]
     }
-    fit <- call_rust(rust_fit_genes, fitter$test, y, threads, call = call)
+    fit <- call_rust(rust_fit_genes, fitter$test, y, run$threads, call = run$call)
     bad <- status != "ok"
     fit$status[bad] <- status[bad]
     tick(length(genes))

@@ -31,7 +31,7 @@ as_input <- function(
   sample_id = NULL,
   call = rlang::caller_env()
 ) {
-  expression <- read_expression(x, assay, call)
+  expression <- read_expression(x, assay, call = call)
   spots <- expression$spots
   n_spots <- expression$n_spots
 
@@ -72,6 +72,7 @@ as_input <- function(
 #' Read the expression out of any supported class
 #'
 #' @inheritParams as_input
+#' @param arg The user's name for `x`.
 #' @returns A list:
 #'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
 #'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots);
@@ -79,7 +80,7 @@ as_input <- function(
 #'   - `genes`: names, "gene1", ... if there are none; `spots`: names or `NULL`; `n_spots`;
 #'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, each may be `NULL`.
 #' @noRd
-read_expression <- function(x, assay = "counts", call = rlang::caller_env()) {
+read_expression <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
   UseMethod("read_expression")
 }
 
@@ -96,9 +97,9 @@ new_expression <- function(values, storage, genes, spots, n_genes, n_spots) {
 }
 
 #' @export
-read_expression.data.frame <- function(x, assay = "counts", call = rlang::caller_env()) {
+read_expression.data.frame <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
   columns <- as.list(as.data.frame(x))
-  check_numeric_columns(columns, call)
+  check_numeric_columns(columns, arg, call)
   new_expression(
     unname(columns),
     "columns",
@@ -110,11 +111,11 @@ read_expression.data.frame <- function(x, assay = "counts", call = rlang::caller
 }
 
 #' @export
-read_expression.matrix <- function(x, assay = "counts", call = rlang::caller_env()) {
+read_expression.matrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
   if (!is.numeric(x)) {
     abort_patina(
       c(
-        "{.arg x} must be a matrix of numbers, not of type {.cls {typeof(x)}}.",
+        "{.arg {arg}} must be a matrix of numbers, not of type {.cls {typeof(x)}}.",
         i = "A column of names turns {.fn as.matrix}'s result into text: move the names into the
         row names first."
       ),
@@ -126,9 +127,9 @@ read_expression.matrix <- function(x, assay = "counts", call = rlang::caller_env
 }
 
 #' @export
-read_expression.Matrix <- function(x, assay = "counts", call = rlang::caller_env()) {
+read_expression.Matrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
   if (!methods::is(x, "sparseMatrix") && !methods::is(x, "diagonalMatrix")) {
-    return(read_expression(as.matrix(x), call = call))
+    return(read_expression(as.matrix(x), arg = arg, call = call))
   }
   # transposed, so that a gene is a column
   values <- Matrix::t(as_dgc(x))
@@ -137,12 +138,12 @@ read_expression.Matrix <- function(x, assay = "counts", call = rlang::caller_env
 }
 
 #' @export
-read_expression.DelayedMatrix <- function(x, assay = "counts", call = rlang::caller_env()) {
-  rlang::check_installed("DelayedArray", call = call)
+read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+  checked(rlang::check_installed("DelayedArray", call = call))
   type <- DelayedArray::type(x)
   if (!type %in% c("integer", "double")) {
     abort_patina(
-      "{.arg x} must hold numbers, not values of type {.cls {type}}.",
+      "{.arg {arg}} must hold numbers, not values of type {.cls {type}}.",
       class = "input",
       call = call
     )
@@ -151,12 +152,12 @@ read_expression.DelayedMatrix <- function(x, assay = "counts", call = rlang::cal
 }
 
 #' @export
-read_expression.SummarizedExperiment <- function(x, assay = "counts", call = rlang::caller_env()) {
-  rlang::check_installed("SummarizedExperiment", call = call)
-  values <- get_assay(x, assay, call)
+read_expression.SummarizedExperiment <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+  checked(rlang::check_installed("SummarizedExperiment", call = call))
+  values <- get_assay(x, assay, arg, call)
   # the names of the experiment, which an assay need not repeat
   dimnames(values) <- dimnames(x)
-  expression <- read_expression(values, call = call)
+  expression <- read_expression(values, arg = arg, call = call)
   expression$class <- class(x)[1L]
   expression$samples <- SummarizedExperiment::colData(x) |>
     unname_rows() |>
@@ -170,14 +171,14 @@ read_expression.SummarizedExperiment <- function(x, assay = "counts", call = rla
 }
 
 #' @export
-read_expression.default <- function(x, assay = "counts", call = rlang::caller_env()) {
+read_expression.default <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
   # the sparse arrays of newer Bioconductor releases
   if (methods::is(x, "SparseMatrix")) {
-    return(read_expression(methods::as(x, "CsparseMatrix"), call = call))
+    return(read_expression(methods::as(x, "CsparseMatrix"), arg = arg, call = call))
   }
   abort_patina(
     c(
-      "{.arg x} has class {.cls {class(x)}}, which patina does not know.",
+      "{.arg {arg}} has class {.cls {class(x)}}, which patina does not know.",
       i = "Give a data.frame (spots in rows), or a matrix, sparse Matrix or DelayedMatrix (genes in
         rows), or a SummarizedExperiment, SingleCellExperiment or SpatialExperiment.",
       i = if (inherits(x, "Seurat")) {
@@ -190,7 +191,9 @@ read_expression.default <- function(x, assay = "counts", call = rlang::caller_en
   )
 }
 
-get_assay <- function(x, assay, call) {
+#' An assay by its name or number
+#' @noRd
+get_assay <- function(x, assay, arg, call) {
   available <- SummarizedExperiment::assayNames(x)
   n_assays <- length(SummarizedExperiment::assays(x))
   known <- if (rlang::is_string(assay)) {
@@ -203,7 +206,7 @@ get_assay <- function(x, assay, call) {
   if (!known) {
     abort_patina(
       c(
-        "{.arg x} has no assay {.val {assay}}.",
+        "{.arg {arg}} has no assay {.val {assay}}.",
         i = if (length(available) > 0L) {
           "Its assays are {.val {first_few(available, 10L)}}: choose one by {.arg assay}."
         } else {
@@ -227,6 +230,34 @@ as_dgc <- function(x) {
     methods::as("dMatrix") |>
     methods::as("generalMatrix") |>
     methods::as("CsparseMatrix")
+}
+
+#' Check that the columns of a data.frame are genes
+#' @noRd
+check_numeric_columns <- function(columns, arg, call) {
+  bad <- not_numbers(columns)
+  if (length(bad$which) == 0L) {
+    return(invisible())
+  }
+  first <- columns[[1L]]
+  looks_like_names <- identical(bad$which[1L], 1L) &&
+    (is.character(first) || is.factor(first)) &&
+    anyDuplicated(first) == 0L
+  abort_patina(
+    c(
+      "{.arg {arg}} has {length(bad$which)} column{?s} that {?is/are} not numeric:
+        {.field {first_few(bad$label)}}.",
+      i = if (looks_like_names) {
+        "The first column looks like names. Move it into the row names:
+          {.code {arg} <- data.frame({arg}[-1], row.names = {arg}[[1]], check.names = FALSE)}."
+      } else {
+        "Keep one column of numbers for each gene; other facts about the spots belong into
+          {.arg sample_info}."
+      }
+    ),
+    class = "input",
+    call = call
+  )
 }
 
 # Blocks of genes -------------------------------------------------------------------------------

@@ -1,6 +1,17 @@
 # The kernels that users can ask for, and over which lengthscales.
 
-kernel_models <- c("SE", "PER", "linear")
+# A row for each family of kernels, whose formulas the core has. `lengthscale` is what users call it, `NA` where
+# there is none; those of `search` are model_search()'s own; `krylov` says which ones that engine serves.
+kernel_families <- data.frame(
+  label = c("SE (general)", "PER (periodic)", "linear"),
+  colour = c("#0072B2", "#D55E00", "#009E73"),
+  lengthscale = c("lengthscale", "period", NA),
+  search = TRUE,
+  krylov = c(TRUE, FALSE, FALSE),
+  row.names = c("SE", "PER", "linear")
+)
+
+kernel_models <- row.names(kernel_families)
 
 #' The kernels to try
 #'
@@ -20,29 +31,20 @@ kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
     )
   }
   lengthscales <- lengthscales %||% lengthscale_grid(input, call)
-  if (
-    !is.numeric(lengthscales) ||
-      length(lengthscales) == 0L ||
-      !all(is.finite(lengthscales) & lengthscales > 0)
-  ) {
-    abort_patina(
-      c(
-        "{.arg lengthscales} must be positive, finite numbers, in units of {.arg coords}.",
-        i = "Leave it out for ten from half the smallest to twice the largest distance of two spots."
-      ),
-      class = "argument",
-      call = call
-    )
-  }
+  check_lengthscales(lengthscales, "lengthscales", call)
   tables <- lapply(unique(kernels), function(model) {
     data.frame(
       model = model,
-      lengthscale = if (model == "linear") NA_real_ else sort(unique(as.double(lengthscales)))
+      lengthscale = if (has_lengthscale(model)) sort(unique(as.double(lengthscales))) else NA_real_
     )
   })
   table <- do.call(rbind, tables)
   table$group <- if (by_model) match(table$model, unique(kernels)) else 1L
   table
+}
+
+has_lengthscale <- function(model) {
+  !is.na(kernel_families[model, "lengthscale"])
 }
 
 #' Ten lengthscales over the distances within samples
@@ -78,32 +80,34 @@ report_left_out <- function(periods, sizes) {
 #'
 #' @param kernels From `kernel_table()`.
 #' @param sizes Spots in each sample.
+#' @param run From `new_run()`.
+#' @param arg The user's name for the lengthscales.
 #' @param available Bytes of memory.
 #' @noRd
 check_approximation <- function(
   approximation,
   kernels,
   sizes,
-  threads,
-  call,
+  run,
+  arg = "lengthscales",
   available = available_memory()
 ) {
-  others <- setdiff(kernels$model, "SE")
+  others <- setdiff(kernels$model, kernel_models[kernel_families$krylov])
   if (approximation == "krylov" && length(others) > 0L) {
     abort_patina(
       c(
         "{.code approximation = \"{approximation}\"} cannot serve {.val {others}} kernels,
-          only {.val SE}.",
+          only {.val {kernel_models[kernel_families$krylov]}}.",
         i = "Leave {cli::qty(others)}{?it/them} out of {.arg kernels}, or use
           {.code approximation = \"auto\"}, which takes for each kernel what serves it."
       ),
       class = "approximation",
-      call = call
+      call = run$call
     )
   }
   if (approximation == "exact") {
     # all eigenvectors, and a matrix, its eigenvectors and as much again at each decomposition
-    matrices <- nrow(kernels) + 3 * min(threads, nrow(kernels))
+    matrices <- nrow(kernels) + 3 * min(run$threads, nrow(kernels))
     needed <- 8 * sum(as.double(sizes)^2) * matrices
     if (needed > available) {
       gigabytes <- sprintf("%.1f", c(needed, available) / 1e9)
@@ -112,10 +116,10 @@ check_approximation <- function(
           "{.code approximation = \"exact\"} takes too much memory with {sum(sizes)} spots and
             {nrow(kernels)} kernel{?s}.",
           x = "It needs about {gigabytes[1]} GB; {gigabytes[2]} GB are available.",
-          i = "Use {.code approximation = \"auto\"}, or fewer {.arg lengthscales}."
+          i = "Use {.code approximation = \"auto\"}, or fewer {.arg {arg}}."
         ),
         class = "approximation",
-        call = call
+        call = run$call
       )
     }
   }

@@ -67,7 +67,7 @@ dataset_files <- list(
 #' }
 load_dataset <- function(name = c("mob", "breast_cancer")) {
   call <- rlang::current_env()
-  name <- rlang::arg_match(name)
+  name <- checked(rlang::arg_match(name))
   paths <- lapply(dataset_files[[name]], dataset_path, call = call)
   counts <- read_counts(paths$counts)
   sample_info <- if (is.null(paths$sample_info)) {

@@ -2,7 +2,7 @@
 
 #' The rows of a table in the order of the spots: by name if both have names, else as they are
 #' @noRd
-match_spots <- function(table, spots, call, arg = "coords") {
+match_spots <- function(table, spots, call, arg = "coords", x_arg = "x") {
   named <- own_row_names(table)
   if (is.null(spots) || is.null(named) || identical(named, spots)) {
     return(table)
@@ -13,7 +13,7 @@ match_spots <- function(table, spots, call, arg = "coords") {
       c(
         "Spots cannot be matched by name, because some names occur more than once:
           {.val {first_few(repeated)}}.",
-        i = "If {.arg x} and {.arg {arg}} are in the same order: {.code rownames({arg}) <- NULL}."
+        i = "If {.arg {x_arg}} and {.arg {arg}} are in the same order: {.code rownames({arg}) <- NULL}."
       ),
       class = "names",
       call = call
@@ -24,9 +24,9 @@ match_spots <- function(table, spots, call, arg = "coords") {
   if (length(only_x) + length(only_table) > 0L) {
     abort_patina(
       c(
-        "The names of the spots in {.arg x} and {.arg {arg}} differ.",
+        "The names of the spots in {.arg {x_arg}} and {.arg {arg}} differ.",
         x = if (length(only_x) > 0L) {
-          "{length(only_x)} of {length(spots)} only in {.arg x}: {.val {first_few(only_x)}}."
+          "{length(only_x)} of {length(spots)} only in {.arg {x_arg}}: {.val {first_few(only_x)}}."
         },
         x = if (length(only_table) > 0L) {
           "{length(only_table)} of {length(named)} only in {.arg {arg}}:
@@ -59,62 +59,21 @@ names_if_unique <- function(x) {
   if (is.null(names(x)) || anyDuplicated(names(x))) NULL else names(x)
 }
 
-#' Positions in `known` of the genes to show: names, or the first `n` of a table of results
-#' @noRd
-find_genes <- function(genes, known, n, call = rlang::caller_env()) {
-  from_table <- is.data.frame(genes)
-  if (from_table) {
-    check_columns(genes, "gene", "genes", call)
-    check_whole_number(n, min = 1, arg = "n_genes", call = call)
-    genes <- unique(as.character(genes$gene))
-    # A tested pseudo-gene is not in `x`; the next gene takes its place.
-    absent <- setdiff(utils::head(genes, n), known)
-    if (length(absent) > 0L && any(genes %in% known)) {
-      inform_patina("Not in {.arg x}, so not shown: {.val {first_few(absent)}}.")
-      genes <- genes[genes %in% known]
-    }
-    genes <- utils::head(genes, n)
-  }
-  if (is.factor(genes)) {
-    genes <- as.character(genes)
-  }
-  if (!is.character(genes) || length(genes) == 0L || anyNA(genes)) {
-    abort_patina(
-      c(
-        "{.arg genes} must be names of genes, or a table of results with at least one row.",
-        x = "It is {.obj_type_friendly {genes}} of length {length(genes)}."
-      ),
-      class = "argument",
-      call = call
-    )
-  }
-  genes <- unique(genes)
-  absent <- setdiff(genes, known)
-  if (length(absent) > 0L) {
-    abort_patina(
-      c(
-        "{length(absent)} of {.arg genes} {?is/are} not in {.arg x}: {.val {first_few(absent)}}.",
-        i = "Genes of {.arg x} are named like {.val {first_few(known, 3L)}}."
-      ),
-      class = "names",
-      call = call
-    )
-  }
-  match(genes, known)
-}
-
 #' Which genes of the input are meant
+#'
+#' @param genes Names, or a table of results: its hits if it has all genes of the input, else all of it.
+#' @param arg The user's name for `genes`.
 #' @returns A list: `genes` (names), `index` (their columns), `results` (the rows of the test, or
 #'   NULL).
 #' @noRd
-choose_genes <- function(genes, input, call) {
+choose_genes <- function(genes, input, arg, call) {
   results <- NULL
   if (is.data.frame(genes)) {
     results <- genes
     if (!is.character(results[["gene"]])) {
       abort_patina(
         c(
-          "{.arg genes} is a table without a column {.field gene} of names.",
+          "{.arg {arg}} is a table without a column {.field gene} of names.",
           i = "Give a result of {.fn spatial_test}, or the names themselves."
         ),
         class = "argument",
@@ -126,14 +85,14 @@ choose_genes <- function(genes, input, call) {
       if (nrow(results) == 0L) {
         abort_patina(
           c(
-            "No gene has {.field qval} below 0.05: there is nothing to group.",
-            i = "Give the names of genes by {.arg genes} to group them all the same."
+            "No gene has {.field qval} below 0.05, so none is taken.",
+            i = "Give the names of genes by {.arg {arg}} to take them all the same."
           ),
           class = "data",
           call = call
         )
       }
-      inform_patina("Grouping the {nrow(results)} gene{?s} with {.field qval} below 0.05.")
+      inform_patina("Taking the {nrow(results)} gene{?s} with {.field qval} below 0.05.")
     }
     # A tested pseudo-gene is not in `x`.
     absent <- setdiff(results$gene, input$genes)
@@ -143,8 +102,39 @@ choose_genes <- function(genes, input, call) {
     }
     genes <- results$gene
   }
-  index <- find_genes(genes, input$genes, call = call)
+  index <- match_genes(genes, input$genes, arg, call)
   list(genes = unique(genes), index = index, results = results[!duplicated(genes), ])
+}
+
+#' Positions in `known` of genes, each once
+#' @noRd
+match_genes <- function(genes, known, arg, call) {
+  if (is.factor(genes)) {
+    genes <- as.character(genes)
+  }
+  if (!is.character(genes) || length(genes) == 0L || anyNA(genes)) {
+    abort_patina(
+      c(
+        "{.arg {arg}} must be names of genes, or a table of results with at least one row.",
+        x = "It is {.obj_type_friendly {genes}} of length {length(genes)}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  genes <- unique(genes)
+  absent <- setdiff(genes, known)
+  if (length(absent) > 0L) {
+    abort_patina(
+      c(
+        "{length(absent)} of {.arg {arg}} {?is/are} not in {.arg x}: {.val {first_few(absent)}}.",
+        i = "Genes of {.arg x} are named like {.val {first_few(known, 3L)}}."
+      ),
+      class = "names",
+      call = call
+    )
+  }
+  match(genes, known)
 }
 
 #' For each name of the object, its position in the result's names, or NA
@@ -191,11 +181,13 @@ match_names <- function(names, known, what, call) {
   match(known, names)
 }
 
+#' New locations as a matrix with the columns of the fit
+#' @noRd
 match_new_coords <- function(newcoords, names, call) {
   if (all(names %in% colnames(newcoords))) {
     newcoords <- newcoords[, names, drop = FALSE]
   }
-  new <- as_coords(newcoords, call)
+  new <- as_coords(newcoords, call, arg = "newcoords")
   if (ncol(new) != length(names)) {
     abort_patina(
       c(
@@ -219,6 +211,8 @@ match_new_coords <- function(newcoords, names, call) {
   new
 }
 
+#' The samples of new locations, as numbers
+#' @noRd
 match_new_samples <- function(sample_id, samples, n, call) {
   if (is.null(samples)) {
     return(rep(1L, n))

@@ -63,42 +63,19 @@ model_search <- function(
   BPPARAM = NULL, # nolint: object_name_linter.
   progress = interactive()
 ) {
-  rlang::check_dots_empty()
-  call <- rlang::current_env()
-  probabilities <- rlang::arg_match(probabilities)
-  normalization <- rlang::arg_match(normalization)
-  approximation <- rlang::arg_match(approximation)
-  threads <- resolve_threads(threads)
-  workers <- check_workers(BPPARAM, call)
-  input <- as_input(x, coords, assay, sample_info, sample_id)
+  checked(rlang::check_dots_empty())
+  probabilities <- checked(rlang::arg_match(probabilities))
+  normalization <- checked(rlang::arg_match(normalization))
+  approximation <- checked(rlang::arg_match(approximation))
+  run <- new_run(threads, BPPARAM, progress)
 
-  normalizer <- new_normalizer(input, normalization, covariates, call)
-  kernels <- kernel_table(kernels, lengthscales, input, call, by_model = TRUE)
-  if (is.null(results)) {
-    se <- kernel_table("SE", NULL, input, call)
-    results <- spatial_test_impl(
-      input,
-      normalizer,
-      se,
-      "calibrated",
-      approximation,
-      threads,
-      progress,
-      call,
-      workers
-    )$result
-  }
-  chosen <- choose_genes(results, input, call)
-  fitter <- prepare_fitter(input, kernels, calibrated = FALSE, threads, call, approximation)
-  fits <- fit_genes(
-    fitter,
-    input,
-    normalizer,
-    chosen$index,
-    threads = threads,
-    progress = progress,
-    call = call
-  )
+  prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  input <- prepared$input
+  kernels <- kernel_table(kernels, lengthscales, input, run$call, by_model = TRUE)
+  results <- results %||% test_before(prepared, approximation)
+  chosen <- choose_genes(results, input, "results", run$call)
+  fitter <- prepare_fitter(input, kernels, calibrated = FALSE, approximation, run)
+  fits <- fit_genes(fitter, prepared, chosen$index)
   new_result(
     new_models(chosen, fits, fitter$kernels, probabilities),
     "patina_models",
@@ -118,10 +95,11 @@ new_models <- function(chosen, fits, kernels, probabilities) {
   if (probabilities == "spatialde") {
     shares <- shares^2 / rowSums(shares^2)
   }
-  shares <- lapply(kernel_models, function(model) {
+  shown <- union(kernel_models[kernel_families$search], families)
+  shares <- lapply(shown, function(model) {
     if (model %in% families) shares[, match(model, families)] else rep(NA_real_, nrow(shares))
   })
-  names(shares) <- paste0("prob_", kernel_models)
+  names(shares) <- paste0("prob_", shown)
   tibble::tibble(
     gene = chosen$genes,
     model = kernels$model[fits$kernel],

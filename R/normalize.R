@@ -32,7 +32,7 @@
 #' round(stable[1:3, 1:4], 2)
 stabilize <- function(counts) {
   call <- rlang::current_env()
-  expression <- read_expression(counts, call = call)
+  expression <- read_expression(counts, arg = "counts", call = call)
   summary <- summarize_counts(expression, call = call)
   if (!any(summary$testable)) {
     abort_patina(
@@ -46,26 +46,11 @@ stabilize <- function(counts) {
   like_input(log(values + 1 / (2 * phi)), counts, expression)
 }
 
-#' A block of all genes in the shape of the input it came from
-#' @noRd
-like_input <- function(block, x, expression) {
-  if (is.data.frame(x)) {
-    columns <- lapply(seq_len(ncol(block)), \(j) block[, j])
-    attributes(columns) <- attributes(x)
-    return(columns)
-  }
-  matrix(
-    t(block),
-    ncol(block),
-    nrow(block),
-    dimnames = if (!is.null(dimnames(x))) dimnames(x)
-  )
-}
-
 #' What to do to a block of genes before the test
 #'
 #' One pass over the input finds what all genes share (totals, phi); genes that cannot be tested
-#' have no part in it.
+#' have no part in it. A normalisation of counts is a function `fit_*()` of the input, the summary of
+#' its counts and the regression, which gives a normalizer.
 #'
 #' @param input A `patina_input`.
 #' @param normalization "pearson", "anscombe" or "none"; see `spatial_test()`.
@@ -82,15 +67,13 @@ new_normalizer <- function(
   covariates = NULL,
   call = rlang::caller_env()
 ) {
-  normalization <- rlang::arg_match(normalization, error_call = call)
-  sample_id <- input$sample_id
-
+  normalization <- checked(rlang::arg_match(normalization, error_call = call))
   if (normalization == "none") {
     if (is.null(covariates)) {
       return(no_normalizer)
     }
     design <- covariate_matrix(covariates, input$samples, input$spots, call)
-    return(regression_normalizer(new_regression(design, sample_id)))
+    return(regression_normalizer(new_regression(design, input$sample_id)))
   }
 
   summary <- summarize_counts(input, call)
@@ -98,32 +81,42 @@ new_normalizer <- function(
     # nothing will be tested: there is nothing to fit to
     return(no_normalizer)
   }
-  totals <- summary$totals
-  samples <- input$samples
   if (is.null(covariates) || normalization == "pearson") {
-    check_totals(totals, input$spots, call)
+    check_totals(summary$totals, input$spots, call)
   }
-  if (is.null(covariates)) {
-    design <- cbind(log(totals))
-  } else {
-    samples$total_counts <- samples[["total_counts"]] %||% totals
-    design <- covariate_matrix(covariates, samples, input$spots, call)
-  }
-  regress <- new_regression(design, sample_id)
+  design <- count_design(covariates, input, summary$totals, call)
+  regress <- new_regression(design, input$sample_id)
+  fit <- switch(normalization, pearson = fit_pearson, anscombe = fit_anscombe)
+  fit(input, summary, regress, call)
+}
 
-  phi <- summary$phi
-  normalizer <- if (normalization == "anscombe") {
-    anscombe_normalizer(1 / (2 * positive_phi(phi, call)), regress)
-  } else {
-    # The fit is to var = mean + (phi + depth + phi depth) mean^2, and here depth has its own part in
-    # the expected counts. Counts that are not overdispersed get a Poisson's residuals.
-    phi <- max((phi - summary$depth) / (1 + summary$depth), 0)
-    groups <- as.integer(sample_id %||% rep(1L, input$n_spots))
-    # a sample's own share for each gene
-    rates <- summary$sums / as.vector(rowsum(totals, groups))
-    pearson_normalizer(totals, rates, groups, phi, regress)
+#' The covariates of counts
+#' @noRd
+count_design <- function(covariates, input, totals, call) {
+  if (is.null(covariates)) {
+    return(cbind(log(totals)))
   }
-  structure(normalizer, phi = phi, totals = totals)
+  samples <- input$samples
+  samples$total_counts <- samples[["total_counts"]] %||% totals
+  covariate_matrix(covariates, samples, input$spots, call)
+}
+
+fit_anscombe <- function(input, summary, regress, call) {
+  normalizer <- anscombe_normalizer(1 / (2 * positive_phi(summary$phi, call)), regress)
+  structure(normalizer, phi = summary$phi, totals = summary$totals)
+}
+
+#' The overdispersion beside depth, and each sample's own share of each gene
+#'
+#' The fit is to var = mean + (phi + depth + phi depth) mean^2, and here depth has its own part in the
+#' expected counts. Counts that are not overdispersed get a Poisson's residuals.
+#' @noRd
+fit_pearson <- function(input, summary, regress, call) {
+  phi <- max((summary$phi - summary$depth) / (1 + summary$depth), 0)
+  groups <- as.integer(input$sample_id %||% rep(1L, input$n_spots))
+  rates <- summary$sums / as.vector(rowsum(summary$totals, groups))
+  normalizer <- pearson_normalizer(summary$totals, rates, groups, phi, regress)
+  structure(normalizer, phi = phi, totals = summary$totals)
 }
 
 # Normalizers are sent to other processes: each holds what it needs and nothing else.
@@ -168,4 +161,20 @@ pearson_residuals <- function(block, totals, rates, phi) {
   residuals[residuals > limit] <- limit
   residuals[residuals < -limit] <- -limit
   residuals
+}
+
+#' A block of all genes in the shape of the input it came from
+#' @noRd
+like_input <- function(block, x, expression) {
+  if (is.data.frame(x)) {
+    columns <- lapply(seq_len(ncol(block)), \(j) block[, j])
+    attributes(columns) <- attributes(x)
+    return(columns)
+  }
+  matrix(
+    t(block),
+    ncol(block),
+    nrow(block),
+    dimnames = if (!is.null(dimnames(x))) dimnames(x)
+  )
 }

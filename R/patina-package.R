@@ -19,7 +19,12 @@
 #' - Data: [example_tissue()], a simulated tissue whose patterns are known; [load_dataset()], two real ones.
 #'
 #' @section Options:
-#' `patina.threads`: the number of threads, by default all cores. No result depends on it.
+#' No result depends on any of them.
+#' - `patina.threads`: the number of threads, by default all cores.
+#' - `patina.tempdir`: the folder for the files that workers of `BPPARAM` read, by default the session's
+#'   own; see [spatial_test()].
+#' - `patina.block_genes`: how many genes are read and tested at a time, by default as many as keep within
+#'   about 200 MB.
 #'
 #' @section Conditions:
 #' Every error is of class `patina_error`, every warning of class `patina_warning`, each with a subclass that

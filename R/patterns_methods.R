@@ -136,8 +136,9 @@ predict.patina_patterns <- function(
   wide = FALSE,
   threads = NULL
 ) {
-  rlang::check_dots_empty()
-  call <- rlang::current_env()
+  checked(rlang::check_dots_empty())
+  run <- new_run(threads)
+  check_flag(wide)
   model <- object$model
   places <- list()
   if (is.null(newcoords)) {
@@ -146,8 +147,8 @@ predict.patina_patterns <- function(
     sample <- as.integer(model$sample_id %||% rep(1L, nrow(new)))
     places <- list(spot = model$spots)
   } else {
-    new <- match_new_coords(newcoords, colnames(model$coords), call)
-    sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), call)
+    new <- match_new_coords(newcoords, colnames(model$coords), run$call)
+    sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), run$call)
   }
   fit <- call_rust(
     rust_predict_patterns,
@@ -160,7 +161,8 @@ predict.patina_patterns <- function(
     new,
     sample,
     model$approximation %||% "auto",
-    resolve_threads(threads)
+    run$threads,
+    call = run$call
   )
   pattern_table(c(places, as.data.frame(new)), fit[c("value", "se")], wide)
 }

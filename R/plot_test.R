@@ -40,36 +40,13 @@ plot_test <- function(
   pseudo_genes = "log_total_count"
 ) {
   check_columns(results, c("gene", "fsv", "log10_pval", "qval"), "results")
-  if (!rlang::is_bare_numeric(fdr, n = 1L) || !isTRUE(fdr > 0 && fdr < 1)) {
-    abort_patina("{.arg fdr} must be one number between 0 and 1.", class = "argument")
-  }
+  check_number(fdr, \(x) x > 0 && x < 1, "between 0 and 1")
   check_whole_number(n_labels, min = 0)
-  data <- tibble::as_tibble(as.data.frame(results))
-  data <- data[!is.na(data$log10_pval) & !is.na(data$fsv), ]
-  if (nrow(data) == 0L) {
-    abort_patina(
-      c(
-        "{.arg results} has no gene with a p-value: there is nothing to plot.",
-        i = "Was it filtered? Column {.field status} says why a gene was not tested."
-      ),
-      class = "argument"
-    )
-  }
-  if (is.null(data[["fsv_se"]])) {
-    data$fsv_se <- NA_real_
-  }
-  # What is unknown, or wider than half the range of a fraction, is shown as uncertain as can be.
-  data$fsv_se <- pmin(data$fsv_se, 0.5)
-  data$fsv_se[is.na(data$fsv_se)] <- 0.5
-  data$neg_log10_pval <- -data$log10_pval
-  data$pseudo <- data$gene %in% pseudo_genes
-  hit <- !is.na(data$qval) & data$qval < fdr
-  data$group <- test_groups(data, hit & !data$pseudo, models)
-  data <- data[order(-as.integer(data$group), data$neg_log10_pval), ]
-
+  data <- test_points(results, models, fdr, pseudo_genes)
   points <- data[!data$pseudo, ]
-  threshold <- fdr_threshold(data, fdr)
-  plot <- ggplot2::ggplot(data, ggplot2::aes(x = .data$fsv, y = .data$neg_log10_pval)) +
+  pseudo <- data[data$pseudo, ]
+
+  ggplot2::ggplot(data, ggplot2::aes(x = .data$fsv, y = .data$neg_log10_pval)) +
     ggplot2::geom_point(
       ggplot2::aes(colour = .data$group, size = .data$fsv_se),
       data = points,
@@ -98,49 +75,47 @@ plot_test <- function(
       }
     ) +
     ggplot2::labs(x = "fraction of spatial variance (FSV)", y = "p-value") +
-    theme_patina()
+    theme_patina() +
+    threshold_layers(fdr_threshold(data, fdr), fdr) +
+    (if (nrow(pseudo) > 0L) ggplot2::geom_point(data = pseudo, shape = 4, size = 3, stroke = 1.2)) +
+    label_layer(labelled_points(points, pseudo, n_labels))
+}
 
-  if (!is.null(threshold)) {
-    plot <- plot +
-      ggplot2::geom_hline(yintercept = threshold, linetype = "dashed", colour = "grey40") +
-      ggplot2::annotate(
-        "text",
-        x = Inf,
-        y = threshold,
-        label = sprintf("FDR %s%%", format(100 * fdr)),
-        hjust = 1.1,
-        vjust = -0.6,
-        size = 3,
-        colour = "grey40"
-      )
+#' The genes that have a place in the picture, those to be drawn on top last
+#' @noRd
+test_points <- function(results, models, fdr, pseudo_genes, call = rlang::caller_env()) {
+  data <- tibble::as_tibble(as.data.frame(results))
+  data <- data[!is.na(data$log10_pval) & !is.na(data$fsv), ]
+  if (nrow(data) == 0L) {
+    abort_patina(
+      c(
+        "{.arg results} has no gene with a p-value: there is nothing to plot.",
+        i = "Was it filtered? Column {.field status} says why a gene was not tested."
+      ),
+      class = "argument",
+      call = call
+    )
   }
-  if (any(data$pseudo)) {
-    plot <- plot +
-      ggplot2::geom_point(data = data[data$pseudo, ], shape = 4, size = 3, stroke = 1.2)
-  }
-  hits <- points[points$group != "other", ]
-  # Other hits have no label, but labels are to keep clear of them too.
-  around <- utils::head(hits[order(hits$log10_pval), ], 500L)
-  around$label <- ifelse(seq_len(nrow(around)) <= n_labels, around$gene, "")
-  pseudo <- data[data$pseudo, ]
-  pseudo$label <- pseudo$gene
-  labelled <- rbind(around, pseudo)
-  if (any(nzchar(labelled$label))) {
-    plot <- plot + label_layer(labelled)
-  }
-  plot
+  # What is unknown, or wider than half the range of a fraction, is shown as uncertain as can be.
+  data$fsv_se <- pmin(data[["fsv_se"]] %||% NA_real_, 0.5)
+  data$fsv_se[is.na(data$fsv_se)] <- 0.5
+  data$neg_log10_pval <- -data$log10_pval
+  data$pseudo <- data$gene %in% pseudo_genes
+  hit <- !is.na(data$qval) & data$qval < fdr
+  data$group <- test_groups(data, hit & !data$pseudo, models, call)
+  data[order(-as.integer(data$group), data$neg_log10_pval), ]
 }
 
 #' Groups that colour the points of plot_test(), as a factor whose first levels are drawn on top
 #' @noRd
-test_groups <- function(data, hit, models, call = rlang::caller_env()) {
+test_groups <- function(data, hit, models, call) {
   if (is.null(models)) {
     return(factor(ifelse(hit, "significant", "other"), c("significant", "other")))
   }
   check_columns(models, c("gene", "model"), "models", call)
   model <- as.character(models$model)[match(data$gene, models$gene)]
   model[is.na(model)] <- "no model"
-  known <- c("SE", "PER", "linear")
+  known <- kernel_models[kernel_families$search]
   levels <- c(known, sort(setdiff(model[hit], c(known, "no model"))), "no model", "other")
   factor(ifelse(hit, model, "other"), levels)
 }
@@ -149,9 +124,7 @@ test_groups <- function(data, hit, models, call = rlang::caller_env()) {
 #' @noRd
 group_colours <- function(group) {
   colours <- c(
-    SE = "#0072B2",
-    PER = "#D55E00",
-    linear = "#009E73",
+    stats::setNames(kernel_families$colour, kernel_models),
     "no model" = "grey30",
     significant = "#0072B2",
     other = "grey75"
@@ -164,8 +137,7 @@ group_colours <- function(group) {
 #' @noRd
 group_labels <- function(group) {
   names <- c(
-    SE = "SE (general)",
-    PER = "PER (periodic)",
+    stats::setNames(kernel_families$label, kernel_models),
     "no model" = "hit without model",
     other = "not significant"
   )
@@ -187,9 +159,45 @@ fdr_threshold <- function(data, fdr) {
   if (length(next_one) == 0L) last else (last + max(next_one)) / 2
 }
 
-#' Names beside points, none on top of another
+#' The line of the false discovery rate, nothing without hits
+#' @noRd
+threshold_layers <- function(threshold, fdr) {
+  if (is.null(threshold)) {
+    return(NULL)
+  }
+  list(
+    ggplot2::geom_hline(yintercept = threshold, linetype = "dashed", colour = "grey40"),
+    ggplot2::annotate(
+      "text",
+      x = Inf,
+      y = threshold,
+      label = sprintf("FDR %s%%", format(100 * fdr)),
+      hjust = 1.1,
+      vjust = -0.6,
+      size = 3,
+      colour = "grey40"
+    )
+  )
+}
+
+#' Points with their labels: the first hits and all pseudo-genes
+#'
+#' Other hits have an empty one: labels are to keep clear of them too.
+#' @noRd
+labelled_points <- function(points, pseudo, n_labels) {
+  hits <- points[points$group != "other", ]
+  around <- utils::head(hits[order(hits$log10_pval), ], 500L)
+  around$label <- ifelse(seq_len(nrow(around)) <= n_labels, around$gene, "")
+  pseudo$label <- pseudo$gene
+  rbind(around, pseudo)
+}
+
+#' Names beside points, none on top of another; nothing if there are none
 #' @noRd
 label_layer <- function(data, repel = rlang::is_installed("ggrepel")) {
+  if (!any(nzchar(data$label))) {
+    return(NULL)
+  }
   mapping <- ggplot2::aes(label = .data$label)
   face <- ifelse(data$pseudo, "plain", "italic")
   if (repel) {

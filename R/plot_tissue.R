@@ -64,10 +64,8 @@ plot_genes <- function(
   spot_size = 1,
   ncol = NULL
 ) {
-  scale <- rlang::arg_match(scale)
-  if (!rlang::is_bare_numeric(trim, n = 1L) || !isTRUE(trim >= 0 && trim < 0.5)) {
-    abort_patina("{.arg trim} must be one number from 0 to below 0.5.", class = "argument")
-  }
+  call <- rlang::current_env()
+  look <- new_look(checked(rlang::arg_match(scale)), trim, spot_size, ncol)
   if (missing(genes)) {
     abort_patina(
       c(
@@ -77,20 +75,14 @@ plot_genes <- function(
       class = "argument"
     )
   }
-  input <- as_input(
-    x,
-    coords,
-    assay = assay,
-    sample_info = sample_info,
-    sample_id = sample_id,
-    call = rlang::current_env()
-  )
-  index <- find_genes(genes, input$genes, n_genes)
-  normalize <- new_normalizer(input, normalization, covariates, rlang::current_env())
-  values <- normalize(input_block(input, index), index)
+  run <- new_run(threads = 1, call = call)
+  prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  input <- prepared$input
+  index <- shown_genes(genes, input$genes, n_genes, call)
+  values <- prepared$normalizer(input_block(input, index), index)
   values[!is.finite(values)] <- NA
 
-  axes <- shown_axes(input$coords, axes)
+  axes <- shown_axes(input$coords, axes, call)
   names <- input$genes[index]
   row <- rep(seq_along(input$spots), times = length(index))
   data <- tibble::tibble(
@@ -102,7 +94,7 @@ plot_genes <- function(
   )
   raw <- identical(normalization, "none") && is.null(covariates)
   quantity <- if (raw) "expression" else "residual"
-  tissue_plot(data, "gene", input, axes, quantity, scale, trim, spot_size, ncol, ...) +
+  tissue_plot(data, "gene", input, axes, quantity, look, ...) +
     ggplot2::theme(strip.text.x = ggplot2::element_text(face = "italic"))
 }
 
@@ -141,14 +133,14 @@ plot_patterns <- function(
   spot_size = 1,
   ncol = NULL
 ) {
-  scale <- rlang::arg_match(scale)
+  look <- new_look(checked(rlang::arg_match(scale)), trim = 0, spot_size, ncol)
   check_patterns(patterns)
   table <- patterns$patterns
   ids <- sort(unique(table$pattern))
   n_genes <- tabulate(match(patterns$genes$pattern, ids), length(ids))
   titles <- sprintf("Pattern %s (%d %s)", ids, n_genes, ifelse(n_genes == 1L, "gene", "genes"))
   coords <- as.matrix(table[setdiff(names(table), c("spot", "pattern", "value"))])
-  axes <- shown_axes(coords, axes)
+  axes <- shown_axes(coords, axes, rlang::current_env())
   data <- tibble::tibble(
     spot = table$spot,
     !!!place_columns(coords[, axes, drop = FALSE]),
@@ -157,7 +149,36 @@ plot_patterns <- function(
   )
   tissue <- list(coords = coords[table$pattern == ids[[1L]], , drop = FALSE])
   quantity <- "standardised\nexpression"
-  tissue_plot(data, "pattern", tissue, axes, quantity, scale, 0, spot_size, ncol, ...)
+  tissue_plot(data, "pattern", tissue, axes, quantity, look, ...)
+}
+
+#' Positions in `known` of the genes to show: names, or the first `n` of a table of results
+#' @noRd
+shown_genes <- function(genes, known, n, call) {
+  if (is.data.frame(genes)) {
+    check_columns(genes, "gene", "genes", call)
+    check_whole_number(n, min = 1, arg = "n_genes", call = call)
+    genes <- unique(as.character(genes$gene))
+    # A tested pseudo-gene is not in `x`; the next gene takes its place.
+    absent <- setdiff(utils::head(genes, n), known)
+    if (length(absent) > 0L && any(genes %in% known)) {
+      inform_patina("Not in {.arg x}, so not shown: {.val {first_few(absent)}}.")
+      genes <- genes[genes %in% known]
+    }
+    genes <- utils::head(genes, n)
+  }
+  match_genes(genes, known, "genes", call)
+}
+
+#' What the user says of the panels' look
+#' @noRd
+new_look <- function(scale, trim, spot_size, ncol, call = rlang::caller_env()) {
+  check_number(trim, \(x) x >= 0 && x < 0.5, "from 0 to below 0.5", call = call)
+  check_number(spot_size, \(x) x > 0 && x < Inf, "above 0", call = call)
+  if (!is.null(ncol)) {
+    check_whole_number(ncol, min = 1, call = call)
+  }
+  list(scale = scale, trim = trim, spot_size = spot_size, ncol = ncol)
 }
 
 # Panels ------------------------------------------------------------------------------------------
@@ -168,27 +189,13 @@ plot_patterns <- function(
 #' @param tissue List with the spots' `coords` and, perhaps, `sample_id`.
 #' @param axes Numbers of the shown coordinates.
 #' @param quantity What `value` is, for the legend.
+#' @param look From `new_look()`.
 #' @noRd
-tissue_plot <- function(
-  data,
-  panel,
-  tissue,
-  axes,
-  quantity,
-  scale,
-  trim,
-  spot_size,
-  ncol,
-  ...,
-  call = rlang::caller_env()
-) {
-  if (!rlang::is_bare_numeric(spot_size, n = 1L) || !isTRUE(spot_size > 0 && spot_size < Inf)) {
-    abort_patina("{.arg spot_size} must be one number above 0.", class = "argument", call = call)
-  }
+tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
   axes <- colnames(tissue$coords)[axes]
   by_sample <- !is.null(tissue$sample_id)
   if (length(axes) == 1L) {
-    return(line_plot(data, panel, axes, quantity, scale, by_sample, ncol, ...))
+    return(line_plot(data, panel, axes, quantity, look, by_sample, ...))
   }
 
   if (by_sample) {
@@ -197,28 +204,30 @@ tissue_plot <- function(
     data$y <- data$y - stats::ave(data$y, data$sample, FUN = min)
   }
   # ggplot2 has one scale per plot: free ones are made by bringing every panel to 0..1.
-  free <- scale == "free" && nlevels(data[[panel]]) > 1L
+  free <- look$scale == "free" && nlevels(data[[panel]]) > 1L
   data$shown <- if (free) {
-    stats::ave(data$value, data[[panel]], FUN = function(x) rescale(x, trimmed_range(x, trim)))
+    stats::ave(data$value, data[[panel]], FUN = function(x) rescale(x, trimmed_range(x, look$trim)))
   } else {
     data$value
   }
-  limits <- if (free) c(0, 1) else trimmed_range(data$value, trim)
-  diameter <- spot_size * spot_spacing(tissue$coords, tissue$sample_id)
+  limits <- if (free) c(0, 1) else trimmed_range(data$value, look$trim)
+  diameter <- look$spot_size * spot_spacing(tissue$coords, tissue$sample_id)
   ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$y, colour = .data$shown)) +
     geom_spot(diameter = diameter, ...) +
     ggplot2::coord_fixed() +
     (if (by_sample) {
       ggplot2::facet_grid(rows = ggplot2::vars(.data$sample), cols = ggplot2::vars(.data[[panel]]))
     } else {
-      ggplot2::facet_wrap(ggplot2::vars(.data[[panel]]), ncol = ncol)
+      ggplot2::facet_wrap(ggplot2::vars(.data[[panel]]), ncol = look$ncol)
     }) +
     colour_scale(quantity, free, limits) +
     ggplot2::labs(x = axes[[1L]], y = axes[[2L]]) +
     theme_tissue()
 }
 
-line_plot <- function(data, panel, axis, quantity, scale, by_sample, ncol, ...) {
+#' Panels of lines along one coordinate
+#' @noRd
+line_plot <- function(data, panel, axis, quantity, look, by_sample, ...) {
   data <- data[order(data$x), ]
   mapping <- if (by_sample) {
     ggplot2::aes(.data$x, .data$value, colour = .data$sample)
@@ -243,8 +252,8 @@ line_plot <- function(data, panel, axis, quantity, scale, by_sample, ncol, ...) 
   plot +
     ggplot2::facet_wrap(
       ggplot2::vars(.data[[panel]]),
-      ncol = ncol,
-      scales = if (scale == "free") "free_y" else "fixed"
+      ncol = look$ncol,
+      scales = if (look$scale == "free") "free_y" else "fixed"
     ) +
     ggplot2::labs(x = axis, y = quantity) +
     theme_patina()
@@ -258,7 +267,7 @@ place_columns <- function(coords) {
 
 #' Numbers of the columns of the coordinates to show
 #' @noRd
-shown_axes <- function(coords, axes, call = rlang::caller_env()) {
+shown_axes <- function(coords, axes, call) {
   if (ncol(coords) == 1L) {
     return(1L)
   }

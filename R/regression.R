@@ -26,8 +26,8 @@
 #'   regress_out(tissue$sample_info, ~ log(total_counts))
 regress_out <- function(expr, sample_info, formula) {
   call <- rlang::current_env()
-  expression <- read_expression(expr, call = call)
-  samples <- as_samples(sample_info, expression$spots, expression$n_spots, call)
+  expression <- read_expression(expr, arg = "expr", call = call)
+  samples <- as_samples(sample_info, expression$spots, expression$n_spots, call, x_arg = "expr")
   spots <- expression$spots %||% sprintf("spot%d", seq_len(expression$n_spots))
   covariates <- covariate_matrix(formula, samples, spots, call, arg = "formula")
   regress <- new_regression(covariates)

@@ -38,37 +38,6 @@ abort_rust <- function(message, call) {
   )
 }
 
-#' Number of threads to use
-#'
-#' The option `patina.threads`, else all cores, and at most 2 under R CMD check.
-#'
-#' @param threads The user's `threads` argument, or `NULL`.
-#' @noRd
-resolve_threads <- function(threads = NULL, call = rlang::caller_env()) {
-  threads <- threads %||% getOption("patina.threads")
-  if (is.null(threads)) {
-    threads <- parallel::detectCores()
-    if (is.na(threads)) {
-      threads <- 1L
-    }
-    limit <- tolower(Sys.getenv("_R_CHECK_LIMIT_CORES_"))
-    if (nzchar(limit) && limit != "false") {
-      threads <- min(threads, 2L)
-    }
-  }
-  if (!rlang::is_integerish(threads, n = 1L, finite = TRUE) || threads < 1) {
-    abort_patina(
-      c(
-        "{.arg threads} must be a whole number of at least 1, not {.val {threads}}.",
-        i = "Leave it out to use all cores, or set {.code options(patina.threads = )}."
-      ),
-      class = "argument",
-      call = call
-    )
-  }
-  as.integer(threads)
-}
-
 .onLoad <- function(libname, pkgname) {
   call_rust(rust_silence_panics)
 }

@@ -91,71 +91,33 @@ spatial_patterns <- function(
   threads = NULL,
   progress = interactive()
 ) {
-  rlang::check_dots_empty()
-  call <- rlang::current_env()
-  normalization <- rlang::arg_match(normalization)
-  approximation <- rlang::arg_match(approximation)
-  threads <- resolve_threads(threads)
-  check_whole_number(restarts, min = 1)
-  check_whole_number(max_iterations, min = 1)
-  if (!rlang::is_integerish(seed, n = 1L, finite = TRUE)) {
-    abort_patina("{.arg seed} must be one whole number.", class = "argument")
-  }
-  if (!rlang::is_bare_numeric(tolerance, n = 1L) || !isTRUE(tolerance > 0 && tolerance < 1)) {
-    abort_patina("{.arg tolerance} must be one number between 0 and 1.", class = "argument")
-  }
-  if (!is.null(n_patterns)) {
-    check_n_patterns(n_patterns, call)
-  }
-  if (!is.null(lengthscale)) {
-    check_lengthscale(lengthscale, call)
-  }
+  checked(rlang::check_dots_empty())
+  normalization <- checked(rlang::arg_match(normalization))
+  approximation <- checked(rlang::arg_match(approximation))
+  run <- new_run(threads, progress = progress)
+  check_pattern_settings(n_patterns, lengthscale, restarts, seed, tolerance, max_iterations, run$call)
 
-  input <- as_input(
-    x,
-    coords,
-    assay = assay,
-    sample_info = sample_info,
-    sample_id = sample_id,
-    call = call
-  )
-  if (is.null(genes)) {
-    genes <- spatial_test(
-      x,
-      coords,
-      assay = assay,
-      normalization = normalization,
-      covariates = covariates,
-      sample_info = sample_info,
-      sample_id = sample_id,
-      approximation = approximation,
-      threads = threads,
-      progress = progress
-    )
-  }
-  chosen <- choose_genes(genes, input, call)
-  expression <- pattern_expression(input, chosen$index, normalization, covariates, call)
-  n_usable <- ncol(expression$y)
-  n_patterns <- resolve_n_patterns(n_patterns, n_usable, call)
+  prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  input <- prepared$input
+  genes <- genes %||% test_before(prepared, approximation)
+  chosen <- choose_genes(genes, input, "genes", run$call)
+  expression <- pattern_expression(prepared, chosen$index)
+  n_patterns <- resolve_n_patterns(n_patterns, ncol(expression$y), run$call)
   lengthscale <- lengthscale %||%
-    default_lengthscales(chosen$results, input, expression$usable, call)
+    default_lengthscales(chosen$results, input, expression$usable, run$call)
 
-  order <- sample_order(input)
+  spots <- sample_order(input)
+  kernels <- data.frame(model = "SE", lengthscale = lengthscale)
+  check_approximation(approximation, kernels, spots$sizes, run, arg = "lengthscale")
+  # what predict() will need
   model <- list(
-    coords = input$coords[order$order, , drop = FALSE],
-    order = order$order,
-    sizes = order$sizes,
+    coords = input$coords[spots$order, , drop = FALSE],
+    order = spots$order,
+    sizes = spots$sizes,
     sample_id = input$sample_id,
     spots = input$spots,
     approximation = approximation,
     normalization = normalization
-  )
-  check_approximation(
-    approximation,
-    data.frame(model = "SE", lengthscale = lengthscale),
-    order$sizes,
-    threads,
-    call
   )
   settings <- list(
     n_patterns = as.integer(n_patterns),
@@ -165,7 +127,7 @@ spatial_patterns <- function(
     max_iterations = as.integer(max_iterations)
   )
   y <- expression$y[model$order, , drop = FALSE]
-  fit <- fit_patterns(model, y, as.double(lengthscale), settings, threads, progress, call)
+  fit <- fit_patterns(model, y, as.double(lengthscale), settings, run)
   result <- new_patterns(fit, model, chosen$genes, expression$usable)
   say_choice(result, length(n_patterns) > 1L, length(lengthscale) > 1L)
   result
@@ -173,15 +135,29 @@ spatial_patterns <- function(
 
 # Genes and defaults -----------------------------------------------------------------------------
 
+check_pattern_settings <- function(n_patterns, lengthscale, restarts, seed, tolerance, max_iterations, call) {
+  # Rust takes 32 bit integers
+  check_whole_number(restarts, 1, .Machine$integer.max, call = call)
+  check_whole_number(max_iterations, 1, .Machine$integer.max, call = call)
+  check_whole_number(seed, call = call)
+  check_number(tolerance, \(x) x > 0 && x < 1, "between 0 and 1", call = call)
+  if (!is.null(n_patterns)) {
+    check_n_patterns(n_patterns, call)
+  }
+  if (!is.null(lengthscale)) {
+    check_lengthscales(lengthscale, "lengthscale", call)
+  }
+}
+
 #' Normalised expression of the genes that can be used, centred within samples
 #' @returns A list: `y`, spots × usable genes, and `usable`, for each gene.
 #' @noRd
-pattern_expression <- function(input, index, normalization, covariates, call) {
+pattern_expression <- function(prepared, index) {
+  input <- prepared$input
   block <- input_block(input, index)
   status <- gene_status(block)
-  normalize <- new_normalizer(input, normalization, covariates, call = call)
   usable <- status == "ok"
-  y <- normalize(block[, usable, drop = FALSE], index[usable])
+  y <- prepared$normalizer(block[, usable, drop = FALSE], index[usable])
   if (!is.null(input$sample_id)) {
     sample <- as.integer(input$sample_id)
     means <- rowsum(y, sample) / tabulate(sample)
@@ -198,7 +174,7 @@ pattern_expression <- function(input, index, normalization, covariates, call) {
     abort_patina(
       "None of the {length(bad)} gene{?s} can be used: {first_few(bad)}.",
       class = "data",
-      call = call
+      call = prepared$run$call
     )
   }
   if (length(bad) > 0L) {
@@ -254,12 +230,12 @@ default_lengthscales <- function(results, input, usable, call) {
 #' One call to Rust for as many lengthscales as there are threads
 #' @returns The winner's list of rust_find_patterns(), with the table of all bounds as `selection`.
 #' @noRd
-fit_patterns <- function(model, y, lengthscale, settings, threads, progress, call) {
+fit_patterns <- function(model, y, lengthscale, settings, run) {
   lengthscale <- sort(unique(lengthscale))
-  chunks <- split(lengthscale, (seq_along(lengthscale) - 1L) %/% threads)
+  chunks <- split(lengthscale, (seq_along(lengthscale) - 1L) %/% run$threads)
   best <- NULL
   selection <- list()
-  if (progress) {
+  if (run$progress) {
     bar <- cli::cli_progress_bar("Finding patterns", total = length(chunks))
   }
   for (chunk in chunks) {
@@ -275,18 +251,18 @@ fit_patterns <- function(model, y, lengthscale, settings, threads, progress, cal
       settings$tolerance,
       settings$max_iterations,
       model$approximation,
-      threads,
-      call = call
+      run$threads,
+      call = run$call
     )
     selection <- c(selection, list(tibble::as_tibble(fit$selection)))
     if (is.null(best) || utils::tail(fit$elbo, 1L) > utils::tail(best$elbo, 1L)) {
       best <- fit
     }
-    if (progress) {
+    if (run$progress) {
       cli::cli_progress_update(id = bar)
     }
   }
-  if (progress) {
+  if (run$progress) {
     cli::cli_progress_done(id = bar)
   }
   selection <- do.call(rbind, selection)

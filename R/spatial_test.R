@@ -175,32 +175,19 @@ spatial_test <- function(
   BPPARAM = NULL, # nolint: object_name_linter.
   progress = interactive()
 ) {
-  rlang::check_dots_empty()
-  call <- rlang::current_env()
-  normalization <- rlang::arg_match(normalization)
-  pval_method <- rlang::arg_match(pval_method)
-  approximation <- rlang::arg_match(approximation)
-  threads <- resolve_threads(threads)
-  workers <- check_workers(BPPARAM, call)
-  input <- as_input(x, coords, assay, sample_info, sample_id)
+  checked(rlang::check_dots_empty())
+  normalization <- checked(rlang::arg_match(normalization))
+  pval_method <- checked(rlang::arg_match(pval_method))
+  approximation <- checked(rlang::arg_match(approximation))
+  run <- new_run(threads, BPPARAM, progress)
 
-  normalizer <- new_normalizer(input, normalization, covariates, call)
-  kernels <- kernel_table(kernels, lengthscales, input, call)
-  test <- spatial_test_impl(
-    input,
-    normalizer,
-    kernels,
-    pval_method,
-    approximation,
-    threads,
-    progress,
-    call,
-    workers
-  )
+  prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  kernels <- kernel_table(kernels, lengthscales, prepared$input, run$call)
+  test <- test_genes(prepared, kernels, pval_method, approximation)
   new_result(
     test$result,
     "patina_test",
-    input,
+    prepared$input,
     kernels = test$kernels,
     approximation = approximation,
     normalization = normalization,
@@ -208,32 +195,18 @@ spatial_test <- function(
   )
 }
 
-#' The test on normalised input
+#' The test of all genes
+#'
+#' @param prepared From `prepare()`.
+#' @param kernels From `kernel_table()`.
 #' @returns A list: `result`, the tibble that `spatial_test()` documents, and `kernels`, what was fitted.
 #' @noRd
-spatial_test_impl <- function(
-  input,
-  normalizer,
-  kernels,
-  pval_method,
-  approximation,
-  threads,
-  progress,
-  call,
-  workers = NULL
-) {
+test_genes <- function(prepared, kernels, pval_method, approximation) {
+  input <- prepared$input
   n <- length(input$spots)
   calibrated <- pval_method == "calibrated" && enough_spots(input)
-  fitter <- prepare_fitter(input, kernels, calibrated, threads, call, approximation)
-  fits <- fit_genes(
-    fitter,
-    input,
-    normalizer,
-    threads = threads,
-    progress = progress,
-    call = call,
-    workers = workers
-  )
+  fitter <- prepare_fitter(input, kernels, calibrated, approximation, prepared$run)
+  fits <- fit_genes(fitter, prepared)
 
   p <- if (pval_method == "spatialde") {
     spatialde_pvalues(fits$llr, n)
@@ -253,7 +226,7 @@ spatial_test_impl <- function(
     llr = fits$llr,
     pval = p$pval,
     log10_pval = p$log10_pval,
-    qval = call_rust(rust_qvalues, p$pval, NA_real_, call = call)$q,
+    qval = call_rust(rust_qvalues, p$pval, NA_real_, call = prepared$run$call)$q,
     delta = exp(fits$log_delta),
     mean = fits$mean,
     var_spatial = fits$var_spatial,
@@ -263,6 +236,13 @@ spatial_test_impl <- function(
     bic = fits$bic
   )
   list(result = result, kernels = fitter$description)
+}
+
+#' The test that model_search() and spatial_patterns() do first if they are given no genes
+#' @noRd
+test_before <- function(prepared, approximation) {
+  kernels <- kernel_table("SE", NULL, prepared$input, prepared$run$call)
+  test_genes(prepared, kernels, "calibrated", approximation)$result
 }
 
 #' SpatialDE's p-values: its likelihood of the constant model has n - 1 in the variance's denominator
@@ -288,18 +268,4 @@ enough_spots <- function(input) {
     )
   }
   smallest >= 7L
-}
-
-#' Give a result its class and remember how it was made
-#' @noRd
-new_result <- function(result, class, input, ...) {
-  attr(result, "patina") <- list(
-    n = length(input$spots),
-    samples = max(nlevels(input$sample_id), 1L),
-    coords = colnames(input$coords),
-    version = utils::packageVersion("patina"),
-    ...
-  )
-  class(result) <- c(class, class(result))
-  result
 }

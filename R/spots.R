@@ -44,7 +44,9 @@ find_coords <- function(coords, expression, call) {
   )
 }
 
-as_coords <- function(coords, call) {
+#' Coordinates as a double matrix with column names, and row names if somebody gave them
+#' @noRd
+as_coords <- function(coords, call, arg = "coords") {
   if (is.null(dim(coords)) && is.atomic(coords)) {
     coords <- data.frame(x = coords, row.names = names_if_unique(coords))
   } else if (methods::is(coords, "DataFrame")) {
@@ -55,7 +57,7 @@ as_coords <- function(coords, call) {
   if (length(dim(coords)) != 2L) {
     abort_patina(
       c(
-        "{.arg coords} has class {.cls {class(coords)}}.",
+        "{.arg {arg}} has class {.cls {class(coords)}}.",
         i = "Give a data.frame or matrix with one row per spot and 1 to 3 numeric columns."
       ),
       class = "coords",
@@ -68,7 +70,7 @@ as_coords <- function(coords, call) {
   if (length(bad$which) > 0L) {
     abort_patina(
       c(
-        "{.arg coords} has {length(bad$which)} column{?s} that {?is/are} not numeric:
+        "{.arg {arg}} has {length(bad$which)} column{?s} that {?is/are} not numeric:
           {.field {first_few(bad$label)}}.",
         i = "Keep the coordinates only; names of spots belong into the row names."
       ),
@@ -79,9 +81,9 @@ as_coords <- function(coords, call) {
   if (!length(table) %in% 1:3) {
     abort_patina(
       c(
-        "{.arg coords} must have 1, 2 or 3 columns, not {length(table)}.",
+        "{.arg {arg}} must have 1, 2 or 3 columns, not {length(table)}.",
         i = if (length(table) > 3L) {
-          "Choose the coordinates, for example {.code coords[, c(\"x\", \"y\")]}."
+          "Choose the coordinates, for example {.code {arg}[, c(\"x\", \"y\")]}."
         }
       ),
       class = "coords",
@@ -96,8 +98,8 @@ as_coords <- function(coords, call) {
   if (length(names) == 3L && grepl("count|total|umi|sum", names[3L], ignore.case = TRUE)) {
     abort_patina(
       c(
-        "The third column of {.arg coords}, {.field {names[3]}}, does not look like a coordinate.",
-        i = "Take the first two, {.code coords[, c(\"{names[1]}\", \"{names[2]}\")]}; or rename the
+        "The third column of {.arg {arg}}, {.field {names[3]}}, does not look like a coordinate.",
+        i = "Take the first two, {.code {arg}[, c(\"{names[1]}\", \"{names[2]}\")]}; or rename the
           column if it is one."
       ),
       class = "coords",
@@ -111,7 +113,9 @@ as_coords <- function(coords, call) {
   )
 }
 
-as_samples <- function(sample_info, spots, n_spots, call) {
+#' The table of the spots, in their order; without columns if there is none
+#' @noRd
+as_samples <- function(sample_info, spots, n_spots, call, x_arg = "x") {
   if (is.null(sample_info)) {
     return(data.frame(row.names = seq_len(n_spots)))
   }
@@ -129,24 +133,27 @@ as_samples <- function(sample_info, spots, n_spots, call) {
   named <- own_row_names(sample_info)
   if (nrow(sample_info) != n_spots && (is.null(spots) || is.null(named))) {
     abort_patina(
-      "{.arg sample_info} has {nrow(sample_info)} row{?s}, but {.arg x} has {n_spots} spot{?s}.",
+      "{.arg sample_info} has {nrow(sample_info)} row{?s}, but {.arg {x_arg}} has {n_spots} spot{?s}.",
       class = "argument",
       call = call
     )
   }
   samples <- sample_info |>
     keep_row_names(named) |>
-    match_spots(spots, call, arg = "sample_info")
+    match_spots(spots, call, arg = "sample_info", x_arg = x_arg)
   unname_rows(samples)
 }
 
-# a plain data.frame, without groups, and with row names only if somebody gave them
+#' A plain data.frame, without groups, and with row names only if somebody gave them
+#' @noRd
 keep_row_names <- function(table, named) {
   table <- as.data.frame(table)
   rownames(table) <- named
   table
 }
 
+#' Samples as a factor, or `NULL` if there is only one
+#' @noRd
 as_sample_id <- function(sample_id, samples, spots, n_spots, call) {
   if (is.null(sample_id)) {
     return(NULL)
@@ -236,6 +243,8 @@ check_shape <- function(coords, expression, call) {
   }
 }
 
+#' Enough spots, at finite places that are not all the same, in each sample
+#' @noRd
 check_locations <- function(input, call) {
   coords <- input$coords
   spots <- input$spots

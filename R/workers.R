@@ -10,7 +10,7 @@ check_workers <- function(workers, call) {
   if (is.null(workers)) {
     return(NULL)
   }
-  rlang::check_installed("BiocParallel", call = call)
+  checked(rlang::check_installed("BiocParallel", call = call))
   if (!methods::is(workers, "BiocParallelParam")) {
     abort_patina(
       c(
@@ -34,26 +34,35 @@ check_workers <- function(workers, call) {
 #' @returns A list of fits in the order of `blocks`. A block whose worker reported an error has the status
 #'   "failed", with a warning. If a worker dies nothing is returned: that is an error.
 #' @noRd
-fit_on_workers <- function(fitter, input, normalizer, blocks, threads, call, tick, workers) {
-  folder <- spectra_folder(call)
+fit_on_workers <- function(fitter, prepared, blocks, tick) {
+  input <- prepared$input
+  run <- prepared$run
+  workers <- run$workers
+  folder <- spectra_folder(run$call)
   on.exit(forget_spectra(folder), add = TRUE)
-  spectra <- write_spectra(fitter$test, folder, call)
-  start_workers(workers, call)
+  spectra <- write_spectra(fitter$test, folder, run$call)
+  start_workers(workers, run$call)
   # tasks wait in memory: a few for each worker at a time, but a cluster gets all at once
   wave <- if (methods::is(workers, "BatchtoolsParam")) {
     length(blocks)
   } else {
     4L * BiocParallel::bpnworkers(workers)
   }
-  threads <- max(1L, threads %/% BiocParallel::bpnworkers(workers))
+  # what every task needs
+  shared <- list(
+    spectra = spectra,
+    fitter = fitter["spots"],
+    normalizer = prepared$normalizer,
+    run = list(threads = max(1L, run$threads %/% BiocParallel::bpnworkers(workers)))
+  )
   fits <- list()
   for (blocks_now in split(blocks, (seq_along(blocks) - 1L) %/% wave)) {
     tasks <- lapply(blocks_now, \(block) list(genes = block, input = worker_input(input, block)))
-    done <- run_tasks(tasks, workers, spectra, fitter["spots"], normalizer, threads, call)
+    done <- run_tasks(tasks, shared, workers, run$call)
     tick(sum(lengths(blocks_now)))
     fits <- c(fits, done)
   }
-  report_failures(fits, blocks, input$genes, fitter$groups, call)
+  report_failures(fits, blocks, input$genes, fitter$groups, run$call)
 }
 
 #' Start workers that are not up, and stop them when the caller ends
@@ -92,17 +101,9 @@ stop_workers <- function(workers) {
 #' One wave of tasks
 #' @returns A list of fits, with the message of its error in place of a failed one.
 #' @noRd
-run_tasks <- function(tasks, workers, spectra, fitter, normalizer, threads, call) {
+run_tasks <- function(tasks, shared, workers, call) {
   fits <- tryCatch(
-    BiocParallel::bplapply(
-      tasks,
-      fit_task,
-      spectra = spectra,
-      fitter = fitter,
-      normalizer = normalizer,
-      threads = threads,
-      BPPARAM = workers
-    ),
+    BiocParallel::bplapply(tasks, fit_task, shared = shared, BPPARAM = workers),
     error = function(cnd) {
       abort_patina(
         c(
@@ -153,15 +154,15 @@ worker_input <- function(input, genes) {
 #' Fit the genes of one task
 #'
 #' @param task A list: `genes`, indices, and `input`, from `worker_input()`.
-#' @param spectra From `write_spectra()`.
+#' @param shared A list: `spectra`, from `write_spectra()`; `fitter` without its test; `normalizer`; `run`.
 #' @returns The fit, or the message of an error.
 #' @noRd
-fit_task <- function(task, spectra, fitter, normalizer, threads) {
+fit_task <- function(task, shared) {
   tryCatch(
     {
-      fitter$test <- read_spectra(spectra)
+      fitter <- c(shared$fitter, list(test = read_spectra(shared$spectra)))
       raw <- input_block(task$input, seq_along(task$genes))
-      fit_block(fitter, raw, task$genes, normalizer, threads, call = NULL)
+      fit_block(fitter, raw, task$genes, shared$normalizer, shared$run)
     },
     error = function(cnd) cli::ansi_strip(conditionMessage(cnd))
   )

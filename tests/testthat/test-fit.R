@@ -10,27 +10,20 @@ small_blocks <- function(frame = parent.frame()) {
 # An input, its kernels and a normalizer that workers will run.
 small_fitter <- function(normalizer) {
   tissue <- small_tissue()
-  input <- as_input(tissue$y, tissue$coords)
-  kernels <- kernel_table("SE", 1:2, input, NULL)
+  run <- new_run(threads = 1, call = NULL)
   # the worker finds nothing of this test
   environment(normalizer) <- globalenv()
+  prepared <- list(input = as_input(tissue$y, tissue$coords), normalizer = normalizer, run = run)
+  kernels <- kernel_table("SE", 1:2, prepared$input, NULL)
   list(
-    input = input,
-    fitter = prepare_fitter(input, kernels, calibrated = TRUE, threads = 1L, call = NULL),
-    normalizer = normalizer
+    prepared = prepared,
+    fitter = prepare_fitter(prepared$input, kernels, calibrated = TRUE, approximation = "auto", run)
   )
 }
 
 fit_all <- function(small, workers = NULL) {
-  fit_genes(
-    small$fitter,
-    small$input,
-    small$normalizer,
-    threads = 1L,
-    progress = FALSE,
-    call = NULL,
-    workers = workers
-  )
+  small$prepared$run <- new_run(threads = 1, workers, call = NULL)
+  fit_genes(small$fitter, small$prepared)
 }
 
 # The temporary folder of a test, empty at its end.
@@ -70,6 +63,9 @@ test_that("forked workers give the same results", {
   }
   expect_identical(models(BPPARAM = workers), models())
   expect_empty(folder)
+  # it did ask the workers, who need a folder
+  withr::local_options(patina.tempdir = file.path(folder, "missing"))
+  expect_error(models(BPPARAM = workers), class = "patina_error_tempdir")
 })
 
 test_that("workers in processes of their own read the spectra; failures and deaths are told apart", {
@@ -310,11 +306,11 @@ test_that("an approximation that cannot serve is refused", {
   )
   kernels <- kernel_table("SE", 1:10, NULL, NULL)
   expect_error(
-    check_approximation("exact", kernels, c(3e4, 1e4), 2L, NULL, available = 1e9),
+    check_approximation("exact", kernels, c(3e4, 1e4), new_run(2), available = 1e9),
     "40000 spots and 10 kernels.*128.0 GB; 1.0 GB",
     class = "patina_error_approximation"
   )
-  expect_silent(check_approximation("exact", kernels, 4e4, 2L, NULL, available = Inf))
+  expect_silent(check_approximation("exact", kernels, 4e4, new_run(2), available = Inf))
   expect_gt(available_memory(), 1e6)
   expect_identical(fit_small(tissue)$status, rep("ok", 6))
 })

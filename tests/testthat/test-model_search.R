@@ -73,8 +73,16 @@ test_that("unknown genes are named", {
   tissue <- small_tissue()
   expect_error(
     model_search(tissue$y, tissue$coords, c("g1", "absent"), normalization = "none"),
+    "of `results` is not in `x`",
     class = "patina_error_names"
   )
+  search <- \(results) {
+    model_search(tissue$y, tissue$coords, results, normalization = "none", progress = FALSE)
+  }
+  expect_error(search(1:3), "`results` must be names", class = "patina_error_argument")
+  expect_error(search(data.frame(name = "g1")), "`results` is a table", class = "patina_error_argument")
+  none <- data.frame(gene = rownames(tissue$y), qval = 1)
+  expect_error(search(none), "below 0.05.*by `results`", class = "patina_error_data")
 })
 
 test_that("above 5,000 spots periods that are too short are left out and named, and all else is there", {

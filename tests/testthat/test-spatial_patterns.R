@@ -139,6 +139,23 @@ test_that("results of the test say which genes and which lengthscales", {
   )
 })
 
+test_that("without genes the test's hits are grouped, and the input is read once", {
+  data <- three_patterns()
+  names(data$y)[2] <- "g1"
+  warnings <- character()
+  fit <- withCallingHandlers(
+    suppressMessages(
+      spatial_patterns(data$y, data$coords, n_patterns = 3, lengthscale = 2, normalization = "none")
+    ),
+    patina_warning_duplicated_genes = function(cnd) {
+      warnings <<- c(warnings, conditionMessage(cnd))
+      rlang::cnd_muffle(cnd)
+    }
+  )
+  expect_length(warnings, 1)
+  expect_identical(fit$genes$gene, unique(names(data$y)))
+})
+
 test_that("a gene that follows no other is told apart", {
   data <- three_patterns()
   data$y$own <- withr::with_seed(9, stats::rnorm(90))
