@@ -8,6 +8,9 @@ LIBRARY := $(CURDIR)/.build/library
 with_library := R_LIBS="$(LIBRARY)$(if $(R_LIBS),:$(R_LIBS))"
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
+# Real data for the tests, the demonstration and the README, if they lie beside this folder.
+export PATINA_DATA ?= $(abspath $(wildcard ../shared/data))
+
 manifest := src/rust/Cargo.toml
 sources := DESCRIPTION NAMESPACE configure $(shell find R exec inst src -type f \
 	-not -path '*/target/*' -not -name '*.o' -not -name '*.so' -not -name 'Makevars' 2>/dev/null)

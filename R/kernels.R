@@ -1,7 +1,7 @@
 # The kernels that users can ask for, and over which lengthscales.
 
-# A row for each family of kernels, whose formulas the core has. `lengthscale` is what users call it, `NA` where
-# there is none; those of `search` are model_search()'s own; `krylov` says which ones that engine serves.
+# A row for each family of kernels, whose formulas the core has. `lengthscale` is what users call it, or `NA`
+# if there is none; those of `search` are model_search()'s own; `krylov` says which ones that engine serves.
 kernel_families <- data.frame(
   label = c("SE (general)", "PER (periodic)", "linear"),
   colour = c("#0072B2", "#D55E00", "#009E73"),

@@ -30,10 +30,11 @@ dataset_files <- list(
 #' shown: the mouse olfactory bulb (replicate 11: 260 spots, 16,218 genes) and human breast cancer
 #' (layer 2: 251 spots, 14,789 genes).
 #'
-#' Files are looked for in the folder that the environment variable `PATINA_DATA` names, in
-#' `../shared/data`, and in the cache (`tools::R_user_dir("patina", "cache")`), plain or compressed
-#' with gzip. What is not there is downloaded once, from the repository of SpatialDE's analyses,
-#' checked against its SHA-256 and kept in the cache. The check needs R 4.5 or the package digest.
+#' Files are looked for in the folder that the environment variable `PATINA_DATA` names and in the
+#' cache (`tools::R_user_dir("patina", "cache")`), plain or compressed with gzip. What is not there is
+#' downloaded once, from the repository of SpatialDE's analyses, and kept in the cache (by the package
+#' BiocFileCache if it is installed). Every time a file is read its SHA-256 is checked, which needs R 4.5
+#' or the package digest.
 #'
 #' Counts are raw and nothing is filtered, except that spots of the bulb without a row in the sample
 #' table are left out. SpatialDE's analyses keep genes with a total of at least 3, then spots with
@@ -68,9 +69,9 @@ dataset_files <- list(
 load_dataset <- function(name = c("mob", "breast_cancer")) {
   call <- rlang::current_env()
   name <- checked(rlang::arg_match(name))
-  paths <- lapply(dataset_files[[name]], dataset_path, call = call)
-  counts <- read_counts(paths$counts)
-  sample_info <- if (is.null(paths$sample_info)) {
+  lines <- lapply(dataset_files[[name]], dataset_lines, call = call)
+  counts <- read_counts(lines$counts)
+  sample_info <- if (is.null(lines$sample_info)) {
     places <- strsplit(colnames(counts), "x", fixed = TRUE)
     data.frame(
       x = as.double(vapply(places, `[`, "", 1L)),
@@ -79,7 +80,7 @@ load_dataset <- function(name = c("mob", "breast_cancer")) {
       row.names = colnames(counts)
     )
   } else {
-    utils::read.csv(paths$sample_info, row.names = 1L)
+    utils::read.csv(text = lines$sample_info, row.names = 1L)
   }
   new_dataset(counts[, rownames(sample_info)], sample_info)
 }
@@ -109,99 +110,148 @@ new_dataset <- function(counts, sample_info, truth = NULL) {
 
 # Files -----------------------------------------------------------------------------------------
 
-#' Path of a file, downloaded if it is nowhere
+#' The lines of a file, wherever it is, if it is the right one
+#'
+#' @param file One of `dataset_files`.
 #' @noRd
-dataset_path <- function(file, call, source = dataset_source) {
+dataset_lines <- function(file, call, source = dataset_source) {
   cache <- tools::R_user_dir("patina", "cache")
-  folders <- c(Sys.getenv("PATINA_DATA"), file.path("..", "shared", "data"), cache)
-  candidates <- file.path(
-    rep(folders[nzchar(folders)], each = 2L),
-    paste0(file$name, c("", ".gz"))
-  )
-  found <- candidates[file.exists(candidates)]
-  if (length(found) > 0L) {
-    return(found[[1L]])
+  url <- paste(source, file$folder, file$name, sep = "/")
+  path <- find_file(file$name, c(Sys.getenv("PATINA_DATA"), cache)) %||%
+    download_file(url, cache, file$name, call)
+  # what is checked is what is read, not the file of a moment ago
+  content <- read_content(path, call)
+  if (!identical(sha256(content, call), file$sha256)) {
+    abort_patina(
+      c(
+        "{.path {path}} is not the file it should be: its SHA-256 differs.",
+        i = "Remove it, then it is downloaded again from {.url {url}};",
+        i = "or put a copy with SHA-256 {.val {file$sha256}} in its place."
+      ),
+      class = "download",
+      call = call
+    )
   }
-  download_file(
-    paste(source, file$folder, file$name, sep = "/"),
-    file.path(cache, file$name),
-    file$sha256,
-    call
-  )
+  strsplit(rawToChar(content), "\r?\n")[[1L]]
 }
 
-#' Download a file and check it; only a right one gets its name
+#' The first of some folders that has a file, plain or compressed; `NULL` if none has
 #' @noRd
-download_file <- function(url, path, sha256, call) {
-  if (!has_sha256()) {
-    abort_patina(
-      c(
-        "Downloads are checked by their SHA-256, which needs R 4.5 or the package
-          {.pkg digest}.",
-        i = "Install it by {.code install.packages(\"digest\")}, or download {.url {url}}
-          yourself to {.path {path}}."
-      ),
-      class = "download",
-      call = call
-    )
-  }
-  dir.create(dirname(path), recursive = TRUE, showWarnings = FALSE)
-  part <- tempfile(tmpdir = dirname(path), fileext = ".part")
-  on.exit(unlink(part))
+find_file <- function(name, folders) {
+  paths <- file.path(rep(folders[nzchar(folders)], each = 2L), paste0(name, c("", ".gz")))
+  found <- paths[file.exists(paths)]
+  if (length(found) > 0L) found[[1L]]
+}
+
+#' Download a file into a folder
+#'
+#' BiocFileCache does it where it is installed. Either way the file has its own name at the end, and is found
+#' by that the next time.
+#' @noRd
+download_file <- function(url, folder, name, call, cached = rlang::is_installed("BiocFileCache")) {
+  path <- file.path(folder, name)
+  dir.create(folder, recursive = TRUE, showWarnings = FALSE)
   old <- options(timeout = max(300, getOption("timeout")))
-  on.exit(options(old), add = TRUE)
+  on.exit(options(old))
   inform_patina("Downloading {.url {url}} to {.path {path}}.")
-  failure <- tryCatch(
-    {
-      utils::download.file(url, part, mode = "wb", quiet = TRUE)
-      NULL
-    },
-    error = identity,
-    warning = identity
+  download <- if (cached) download_to_cache else download_to_folder
+  # a failure may be a warning, with the reason, before it is an error
+  reason <- NULL
+  tryCatch(
+    withCallingHandlers(
+      download(url, folder, name),
+      warning = function(cnd) {
+        reason <<- reason %||% conditionMessage(cnd)
+        rlang::cnd_muffle(cnd)
+      }
+    ),
+    error = function(cnd) {
+      reason <- reason %||% conditionMessage(cnd)
+      abort_patina(
+        c(
+          "{.file {name}} is not on this machine and cannot be downloaded.",
+          x = "{reason}",
+          i = "Download {.url {url}} to {.path {path}};",
+          i = "or name the folder that has it by {.code Sys.setenv(PATINA_DATA = )}."
+        ),
+        class = "download",
+        call = call
+      )
+    }
   )
-  if (!is.null(failure)) {
-    abort_patina(
-      c(
-        "{.file {basename(path)}} is not on this machine and cannot be downloaded.",
-        x = "{conditionMessage(failure)}",
-        i = "Download {.url {url}} to {.path {path}};",
-        i = "or name the folder that has it by {.code Sys.setenv(PATINA_DATA = )}."
-      ),
-      class = "download",
-      call = call
-    )
-  }
-  if (!identical(file_sha256(part), sha256)) {
-    abort_patina(
-      c(
-        "What {.url {url}} gives is not the file it should be: its SHA-256 differs.",
-        i = "Try again later, or put a copy with SHA-256 {.val {sha256}} at {.path {path}}."
-      ),
-      class = "download",
-      call = call
-    )
-  }
-  file.rename(part, path)
   path
 }
 
-has_sha256 <- function() {
-  exists("sha256sum", asNamespace("tools")) || rlang::is_installed("digest")
+download_to_cache <- function(url, folder, name) {
+  cache <- BiocFileCache::BiocFileCache(folder, ask = FALSE)
+  # of a file that was removed since
+  known <- BiocFileCache::bfcquery(cache, name, "rname", exact = TRUE)$rid
+  if (length(known) > 0L) {
+    BiocFileCache::bfcremove(cache, known)
+  }
+  BiocFileCache::bfcadd(cache, name, fpath = url, rtype = "web", fname = "exact")
 }
 
-file_sha256 <- function(path) {
-  if (exists("sha256sum", asNamespace("tools"))) {
-    return(unname(getExportedValue("tools", "sha256sum")(path)))
+download_to_folder <- function(url, folder, name) {
+  part <- tempfile(tmpdir = folder, fileext = ".part")
+  on.exit(unlink(part))
+  status <- utils::download.file(url, part, mode = "wb", quiet = TRUE)
+  if (status != 0L || !file.rename(part, file.path(folder, name))) {
+    stop("the download did not succeed")
   }
-  digest::digest(path, algo = "sha256", file = TRUE)
+}
+
+#' What is in a file, compressed or not
+#' @noRd
+read_content <- function(path, call) {
+  damaged <- function(cnd) {
+    abort_patina(
+      c(
+        "{.path {path}} cannot be read.",
+        x = "{conditionMessage(cnd)}",
+        i = "Remove it, then it is downloaded again."
+      ),
+      class = "download",
+      call = call
+    )
+  }
+  tryCatch(
+    {
+      con <- gzfile(path, "rb")
+      on.exit(close(con))
+      parts <- list()
+      while (length(part <- readBin(con, "raw", 1e7)) > 0L) {
+        parts <- c(parts, list(part))
+      }
+      do.call(c, c(list(raw()), parts))
+    },
+    error = damaged,
+    warning = damaged
+  )
+}
+
+sha256 <- function(content, call) {
+  if (exists("sha256sum", asNamespace("tools"))) {
+    return(unname(getExportedValue("tools", "sha256sum")(bytes = content)))
+  }
+  if (!rlang::is_installed("digest")) {
+    abort_patina(
+      c(
+        "Data are checked by their SHA-256, which needs R 4.5 or the package {.pkg digest}.",
+        i = "Install it: {.code install.packages(\"digest\")}."
+      ),
+      class = "download",
+      call = call
+    )
+  }
+  digest::digest(content, algo = "sha256", serialize = FALSE)
 }
 
 #' A table of counts with spots in rows, as a dgCMatrix of genes × spots
 #'
 #' Line by line, so that the dense table never exists.
 #' @noRd
-read_counts <- function(path) {
-  lines <- readLines(path)
+read_counts <- function(lines) {
   separator <- if (grepl("\t", lines[[1L]], fixed = TRUE)) "\t" else ","
   genes <- strsplit(lines[[1L]], separator, fixed = TRUE)[[1L]][-1L]
   spots <- sub(paste0(separator, ".*"), "", lines[-1L])

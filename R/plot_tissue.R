@@ -290,11 +290,10 @@ shown_axes <- function(coords, axes, call) {
 }
 
 colour_scale <- function(quantity, free, limits) {
-  squish <- function(x, range = limits, ...) pmin(pmax(x, range[[1L]]), range[[2L]])
   ggplot2::scale_colour_viridis_c(
     name = if (free) paste0(quantity, ",\neach panel") else quantity,
     limits = limits,
-    oob = squish,
+    oob = scales::oob_squish,
     breaks = if (free) c(0, 1) else ggplot2::waiver(),
     labels = if (free) c("low", "high") else ggplot2::waiver(),
     na.value = "grey80"

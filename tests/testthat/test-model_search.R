@@ -1,3 +1,26 @@
+test_that("a small tissue gives SpatialDE's models and probabilities", {
+  tissue <- spatialde_tissue()
+  reference <- spatialde_reference("model_search")
+  models <- model_search(
+    tissue$counts,
+    tissue$coords,
+    reference$g,
+    probabilities = "spatialde",
+    normalization = "anscombe",
+    covariates = ~ log(total_counts),
+    sample_info = tissue$info,
+    progress = FALSE
+  )
+  expect_identical(models$model, reference$model)
+  expect_equal(models$lengthscale, reference$l, tolerance = 1e-10)
+  expect_gt(min(models$loglik - reference$max_ll), -1e-7)
+  expect_equal(models$loglik, reference$max_ll, tolerance = 2e-5)
+  for (model in c("SE", "PER", "linear")) {
+    difference <- models[[paste0("prob_", model)]] - reference[[paste0(model, "_prob")]]
+    expect_lt(max(abs(difference)), 1e-4)
+  }
+})
+
 test_that("the bulb's hits follow SpatialDE's models", {
   tissue <- bulb()
   reference <- utils::read.csv(gzfile(reference_path("mob_model_search.csv.gz")))
