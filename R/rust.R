@@ -23,6 +23,14 @@ abort_rust <- function(message, call) {
     kind,
     # as if R had been interrupted itself
     interrupted = rlang::interrupt(),
+    timeout = abort_patina(
+      c(
+        "The time limit was reached before the work was done.",
+        i = "Allow more by {.code setTimeLimit(elapsed = )}; or test fewer genes at a time."
+      ),
+      class = "timeout",
+      call = call
+    ),
     unsupported = abort_patina(
       c(
         "A kernel cannot be had over so many locations.",

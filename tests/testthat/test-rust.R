@@ -3,7 +3,26 @@
 test_that("errors of the core get a class", {
   expect_error(abort_rust("[unsupported] 9 locations", NULL), "9 loc", class = "patina_error_approximation")
   expect_error(abort_rust("[file] full disk", NULL), "full disk", class = "patina_error_file")
+  expect_error(abort_rust("[timeout] late", NULL), "setTimeLimit", class = "patina_error_timeout")
   expect_error(abort_rust("[0, 1] is an interval", NULL), "[0, 1]", class = "patina_error_rust", fixed = TRUE)
+})
+
+test_that("a time limit is an error, in the preparation as in the fit", {
+  skip_on_cran()
+  limited <- function(y, coords, ...) {
+    on.exit(setTimeLimit())
+    setTimeLimit(elapsed = 0.5, transient = TRUE)
+    spatial_test(y, coords, normalization = "none", threads = 1, progress = FALSE, ...)
+  }
+  coords <- expand.grid(x = 1:40, y = 1:40)
+  expect_error(
+    limited(rbind(sin(coords$x)), coords, approximation = "exact"),
+    class = "patina_error_timeout"
+  )
+  withr::local_options(patina.block_genes = 1e5)
+  some <- expand.grid(x = 1:20, y = 1:20)
+  y <- withr::with_seed(1, matrix(rnorm(4e6), 1e4))
+  expect_error(limited(y, some), class = "patina_error_timeout")
 })
 
 # Runs code in an R of its own, interrupts it some seconds after its setup as Ctrl-C does, and waits for its

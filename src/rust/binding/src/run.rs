@@ -1,4 +1,4 @@
-//! Work on other threads, while R's own thread looks for the user's interrupts.
+//! Work on other threads, while R's own thread looks for the user's interrupts and time limits.
 
 use crate::convert::message;
 use extendr_api::{Error, Result};
@@ -11,22 +11,57 @@ use std::time::Duration;
 /// How often interrupts are looked for.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Any object of R's; here only `NULL`.
+type Object = *mut c_void;
+
 // R on Windows jumps by unwinding the stack.
 unsafe extern "C-unwind" {
+    static R_NilValue: Object;
     fn R_CheckUserInterrupt();
     fn R_ToplevelExec(run: extern "C-unwind" fn(*mut c_void), data: *mut c_void) -> c_int;
+    fn R_tryCatchError(
+        body: extern "C-unwind" fn(*mut c_void) -> Object,
+        data: *mut c_void,
+        handler: extern "C-unwind" fn(Object, *mut c_void) -> Object,
+        handler_data: *mut c_void,
+    ) -> Object;
 }
 
-extern "C-unwind" fn look(_: *mut c_void) {
-    // SAFETY: only `pending()` has it called, on R's thread. A jump out of it ends in `R_ToplevelExec()`; on its way
-    // is no frame of Rust but this one, which has nothing to drop.
-    unsafe { R_CheckUserInterrupt() }
+extern "C-unwind" fn look(_: *mut c_void) -> Object {
+    // SAFETY: only `look_for_errors()` has it called, on R's thread. A jump out of it ends in `R_tryCatchError()`
+    // or in `R_ToplevelExec()`; on its way are frames of Rust that have nothing to drop.
+    unsafe {
+        R_CheckUserInterrupt();
+        R_NilValue
+    }
 }
 
-/// Whether the user has interrupted R, which then forgets it. For R's thread only.
-fn pending() -> bool {
-    // SAFETY: all functions of this file are called by R, on its thread; `look()` makes nothing of its argument.
-    unsafe { R_ToplevelExec(look, std::ptr::null_mut()) == 0 }
+extern "C-unwind" fn note(_: Object, error: *mut c_void) -> Object {
+    // SAFETY: `pending()` gave it the place, and waits.
+    unsafe {
+        *error.cast::<bool>() = true;
+        R_NilValue
+    }
+}
+
+extern "C-unwind" fn look_for_errors(error: *mut c_void) {
+    // SAFETY: only `pending()` has it called, on R's thread.
+    unsafe { R_tryCatchError(look, std::ptr::null_mut(), note, error) };
+}
+
+/// Why the work should end before it is done, if R says so; R forgets it then. For R's thread only.
+fn pending() -> Option<Error> {
+    let mut error = false;
+    // SAFETY: all functions of this file are called by R, on its thread; `error` outlives the call.
+    let went_on = unsafe { R_ToplevelExec(look_for_errors, (&raw mut error).cast()) != 0 };
+    if error {
+        // the only error that looking for interrupts has
+        Some(Error::Other("[timeout] the time limit was reached before the work was done".into()))
+    } else if went_on {
+        None
+    } else {
+        Some(message(patina_core::Error::Interrupted))
+    }
 }
 
 /// Runs in a pool of so many threads. At an interrupt it ends when the work has looked at its token.
@@ -34,7 +69,7 @@ pub fn in_pool<T: Send>(threads: i32, work: impl FnOnce() -> patina_core::Result
     let interrupt = Interrupt::new();
     let pool = interrupt.pool(threads.max(1) as usize).map_err(message)?;
     let (sender, receiver) = channel();
-    let mut interrupted = false;
+    let mut stopped = None;
     // The scope ends with the work, and passes its panics on.
     let done = pool.in_place_scope(|scope| {
         scope.spawn(move |_| {
@@ -42,17 +77,20 @@ pub fn in_pool<T: Send>(threads: i32, work: impl FnOnce() -> patina_core::Result
         });
         loop {
             match receiver.recv_timeout(LOOK) {
-                Err(RecvTimeoutError::Timeout) if pending() => {
-                    interrupt.set();
-                    interrupted = true;
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(why) = pending() {
+                        interrupt.set();
+                        stopped = Some(why);
+                    }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
                 done => return done,
             }
         }
     });
-    let done = if interrupted { Err(patina_core::Error::Interrupted) } else { done.map_err(no_result)? };
-    done.map_err(message)
+    match stopped {
+        Some(why) => Err(why),
+        None => done.map_err(no_result)?.map_err(message),
+    }
 }
 
 /// The same for work that owns its data. At an interrupt it is left behind, to end when it looks at its token: a
@@ -72,11 +110,12 @@ pub fn in_own_pool<T: Send + 'static>(
         match receiver.recv_timeout(LOOK) {
             Ok(Ok(done)) => return done.map_err(message),
             Ok(Err(panic)) => resume_unwind(panic),
-            Err(RecvTimeoutError::Timeout) if pending() => {
-                interrupt.set();
-                return Err(message(patina_core::Error::Interrupted));
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(why) = pending() {
+                    interrupt.set();
+                    return Err(why);
+                }
             }
-            Err(RecvTimeoutError::Timeout) => {}
             Err(closed) => return Err(no_result(closed)),
         }
     }
