@@ -114,7 +114,7 @@ print.summary.patina_patterns <- function(x, ...) {
 #' @param sample_id For patterns over several samples: the sample of each new location.
 #' @param wide One row for each location, with columns `pattern_1`, `se_1`, ... for the patterns?
 #' @param threads Number of threads, see [spatial_test()].
-#' @returns A tibble with `spot` (at the spots only), the coordinates, `pattern`, `value` and `se`
+#' @returns A tibble with `spot` (at the spots only), `sample` (if there are several), the coordinates, `pattern`, `value` and `se`
 #'   (both in standard deviations of a gene), one row for each location and pattern, or wide.
 #' @section Errors:
 #' `patina_error_coords` if `newcoords` has other columns than the fit or values that are not
@@ -145,10 +145,13 @@ predict.patina_patterns <- function(
     back <- order(model$order)
     new <- model$coords[back, , drop = FALSE]
     sample <- as.integer(model$sample_id %||% rep(1L, nrow(new)))
-    places <- list(spot = model$spots)
+    places <- c(list(spot = model$spots), sample_column(model$sample_id))
   } else {
     new <- match_new_coords(newcoords, colnames(model$coords), run$call)
     sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), run$call)
+    places <- if (!is.null(model$sample_id)) {
+      sample_column(factor(levels(model$sample_id)[sample], levels(model$sample_id)))
+    }
   }
   fit <- call_rust(
     rust_predict_patterns,
@@ -165,6 +168,12 @@ predict.patina_patterns <- function(
     call = run$call
   )
   pattern_table(c(places, as.data.frame(new)), fit[c("value", "se")], wide)
+}
+
+#' The samples as a column of places, if there are several
+#' @noRd
+sample_column <- function(sample_id) {
+  if (!is.null(sample_id)) list(sample = sample_id)
 }
 
 #' One row for each place and pattern, or (wide) one column for each pattern

@@ -2,9 +2,11 @@
 
 #' Plot genes in the tissue
 #'
-#' One panel per gene. Spots are discs as wide as the distance between neighbouring spots, in the
-#' units of the coordinates, so that the picture looks like the tissue at any size of the device.
-#' One coordinate gives lines along it; of three, `axes` says which two are shown.
+#' One panel per gene. Spots have their size in the units of the coordinates, so that the picture looks
+#' like the tissue at any size of the device: on a square or hexagonal lattice they are its tiles, elsewhere
+#' discs, which cover as much of the tissue as there is of it for each spot. More than 20,000 spots are
+#' drawn as pixels, each the mean of the spots in it. One coordinate gives lines along it; of three, `axes`
+#' says which two are shown.
 #'
 #' @param x Expression: a data frame (spots in rows), a matrix, `dgCMatrix` or `DelayedMatrix`
 #'   (genes in rows), or a `SummarizedExperiment` and what inherits from it, such as a
@@ -19,15 +21,17 @@
 #'   show the residuals that [spatial_test()] would test.
 #' @param covariates,sample_info,sample_id As for [spatial_test()]. With more than one sample, every
 #'   sample is a row of panels, and its coordinates count from its own lowest.
-#' @param scale `"free"`: every gene has its own colour scale, from its lowest to its highest value.
+#' @param scale `"free"`: every gene has its own colour scale, from its lowest to its highest value, which
+#'   stand in the panel's title.
 #'   `"shared"`: one scale, so that genes can be compared.
 #' @param trim Share of spots at either end whose values may lie beyond the ends of the colour
 #'   scale; they get the colour of the end. It keeps a few extreme counts from hiding the rest; 0
 #'   shows the whole range. Lines are not trimmed.
 #' @param axes Which two of three coordinates to show: numbers or names.
 #' @param n_genes How many genes of a table of results to show, at most.
-#' @param spot_size Diameter of the discs, in units of the typical (median) distance between
-#'   neighbouring spots.
+#' @param spot_size Draw discs of this diameter, in units of the typical (median) distance between
+#'   neighbouring spots; by default shape and size follow from how the spots lie, in each sample.
+#' @param unit Name of the coordinates' unit, such as `"mm"`: draws a scale bar.
 #' @param ncol Number of columns of panels.
 #' @return A ggplot object, to which scales, themes and titles can be added. Its data are a tibble
 #'   with the columns `spot`, `sample` (of several), `x` and `y` (the coordinates), `gene`,
@@ -61,11 +65,12 @@ plot_genes <- function(
   trim = 0.01,
   axes = c(1, 2),
   n_genes = 6,
-  spot_size = 1,
+  spot_size = NULL,
+  unit = NULL,
   ncol = NULL
 ) {
   call <- rlang::current_env()
-  look <- new_look(checked(rlang::arg_match(scale)), trim, spot_size, ncol)
+  look <- new_look(checked(rlang::arg_match(scale)), trim, spot_size, unit, ncol)
   if (missing(genes)) {
     abort_patina(
       c(
@@ -106,8 +111,8 @@ plot_genes <- function(
 #' @inheritParams plot_genes
 #' @param scale `"shared"`: one colour scale for all patterns, in standard deviations of a gene.
 #'   `"free"`: every pattern from its smallest to its largest value.
-#' @return A ggplot object. Its data are a tibble with the columns `spot`, `x` and `y` (the
-#'   coordinates), `pattern` (the panel's title), `value` and `shown` (what the colour stands for).
+#' @return A ggplot object. Its data are a tibble with the columns `spot`, `sample` (of several; each is a
+#'   row of panels), `x` and `y` (the coordinates), `pattern` (the panel's title), `value` and `shown` (what the colour stands for).
 #'
 #' @section Errors:
 #' `patina_error_argument` if `patterns` is not a result of [spatial_patterns()], or an argument
@@ -130,24 +135,28 @@ plot_patterns <- function(
   ...,
   scale = c("shared", "free"),
   axes = c(1, 2),
-  spot_size = 1,
+  spot_size = NULL,
+  unit = NULL,
   ncol = NULL
 ) {
-  look <- new_look(checked(rlang::arg_match(scale)), trim = 0, spot_size, ncol)
+  look <- new_look(checked(rlang::arg_match(scale)), trim = 0, spot_size, unit, ncol)
   check_patterns(patterns)
   table <- patterns$patterns
   ids <- sort(unique(table$pattern))
   n_genes <- tabulate(match(patterns$genes$pattern, ids), length(ids))
   titles <- sprintf("Pattern %s (%d %s)", ids, n_genes, ifelse(n_genes == 1L, "gene", "genes"))
-  coords <- as.matrix(table[setdiff(names(table), c("spot", "pattern", "value"))])
+  coords <- as.matrix(table[setdiff(names(table), c("spot", "sample", "pattern", "value"))])
   axes <- shown_axes(coords, axes, rlang::current_env())
   data <- tibble::tibble(
     spot = table$spot,
+    sample = table[["sample"]],
     !!!place_columns(coords[, axes, drop = FALSE]),
     pattern = factor(titles[match(table$pattern, ids)], titles),
     value = table$value
   )
-  tissue <- list(coords = coords[table$pattern == ids[[1L]], , drop = FALSE])
+  # every pattern lists the same spots
+  one <- table$pattern == ids[[1L]]
+  tissue <- list(coords = coords[one, , drop = FALSE], sample_id = table[["sample"]][one])
   quantity <- "standardised\nexpression"
   tissue_plot(data, "pattern", tissue, axes, quantity, look, ...)
 }
@@ -172,13 +181,22 @@ shown_genes <- function(genes, known, n, call) {
 
 #' What the user says of the panels' look
 #' @noRd
-new_look <- function(scale, trim, spot_size, ncol, call = rlang::caller_env()) {
+new_look <- function(scale, trim, spot_size, unit, ncol, call = rlang::caller_env()) {
   check_number(trim, \(x) x >= 0 && x < 0.5, "from 0 to below 0.5", call = call)
-  check_number(spot_size, \(x) x > 0 && x < Inf, "above 0", call = call)
+  if (!is.null(spot_size)) {
+    check_number(spot_size, \(x) x > 0 && x < Inf, "above 0", call = call)
+  }
+  if (!is.null(unit) && !rlang::is_string(unit)) {
+    abort_patina(
+      "{.arg unit} must be the name of the coordinates' unit, such as {.val mm}.",
+      class = "argument",
+      call = call
+    )
+  }
   if (!is.null(ncol)) {
     check_whole_number(ncol, min = 1, call = call)
   }
-  list(scale = scale, trim = trim, spot_size = spot_size, ncol = ncol)
+  list(scale = scale, trim = trim, spot_size = spot_size, unit = unit, ncol = ncol)
 }
 
 # Panels ------------------------------------------------------------------------------------------
@@ -192,12 +210,11 @@ new_look <- function(scale, trim, spot_size, ncol, call = rlang::caller_env()) {
 #' @param look From `new_look()`.
 #' @noRd
 tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
-  axes <- colnames(tissue$coords)[axes]
-  by_sample <- !is.null(tissue$sample_id)
   if (length(axes) == 1L) {
-    return(line_plot(data, panel, axes, quantity, look, by_sample, ...))
+    axis <- colnames(tissue$coords)[axes]
+    return(line_plot(data, panel, axis, quantity, look, !is.null(tissue$sample_id), ...))
   }
-
+  by_sample <- !is.null(tissue$sample_id)
   if (by_sample) {
     # Slides may lie anywhere: side by side, they start at the same place.
     data$x <- data$x - stats::ave(data$x, data$sample, FUN = min)
@@ -205,24 +222,87 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
   }
   # ggplot2 has one scale per plot: free ones are made by bringing every panel to 0..1.
   free <- look$scale == "free" && nlevels(data[[panel]]) > 1L
-  data$shown <- if (free) {
-    stats::ave(data$value, data[[panel]], FUN = function(x) rescale(x, trimmed_range(x, look$trim)))
-  } else {
-    data$value
+  panels <- if (free) data[[panel]] else factor(rep("all", nrow(data)))
+  ranges <- lapply(split(data$value, panels), trimmed_range, trim = look$trim)
+  data$shown <- data$value
+  for (name in names(ranges)) {
+    rows <- which(panels == name)
+    data$shown[rows] <- if (free) {
+      rescale(data$value[rows], ranges[[name]])
+    } else {
+      clamp(data$value[rows], ranges[[name]])
+    }
   }
-  limits <- if (free) c(0, 1) else trimmed_range(data$value, look$trim)
-  diameter <- look$spot_size * spot_spacing(tissue$coords, tissue$sample_id)
+  trimmed <- any(data$value < ranges[[1L]][[1L]] | data$value > ranges[[1L]][[2L]], na.rm = TRUE)
+  title <- c(
+    quantity,
+    if (free) "low to high\nin each panel",
+    if (trimmed) sprintf("(%s %% at either\nend trimmed)", format(100 * look$trim))
+  )
+  titles <- panel_titles(levels(data[[panel]]), if (free) ranges)
+  first <- data[[panel]] == levels(data[[panel]])[[1L]]
+  if (by_sample) {
+    first <- first & data$sample == levels(data$sample)[[1L]]
+  }
   ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$y, colour = .data$shown)) +
-    geom_spot(diameter = diameter, ...) +
+    spot_layers(tissue, axes, look, ...) +
+    (if (!is.null(look$unit)) scale_bar(data[first, c("x", "y", panel, if (by_sample) "sample")], look$unit)) +
     ggplot2::coord_fixed() +
     (if (by_sample) {
-      ggplot2::facet_grid(rows = ggplot2::vars(.data$sample), cols = ggplot2::vars(.data[[panel]]))
+      ggplot2::facet_grid(
+        rows = ggplot2::vars(.data$sample),
+        cols = ggplot2::vars(.data[[panel]]),
+        labeller = ggplot2::labeller(.cols = ggplot2::as_labeller(titles))
+      )
     } else {
-      ggplot2::facet_wrap(ggplot2::vars(.data[[panel]]), ncol = look$ncol)
+      ggplot2::facet_wrap(
+        ggplot2::vars(.data[[panel]]),
+        ncol = look$ncol,
+        labeller = ggplot2::as_labeller(titles)
+      )
     }) +
-    colour_scale(quantity, free, limits) +
-    ggplot2::labs(x = axes[[1L]], y = axes[[2L]]) +
+    ggplot2::scale_colour_viridis_c(
+      breaks = if (free) c(0, 1) else ggplot2::waiver(),
+      labels = if (free) c("low", "high") else ggplot2::waiver(),
+      na.value = "grey80"
+    ) +
+    ggplot2::labs(
+      x = colnames(tissue$coords)[axes[[1L]]],
+      y = colnames(tissue$coords)[axes[[2L]]],
+      colour = paste(title, collapse = "\n")
+    ) +
     theme_tissue()
+}
+
+#' A layer of spots for each sample, since each may have a lattice of its own
+#' @noRd
+spot_layers <- function(tissue, axes, look, ...) {
+  coords <- tissue$coords[, axes, drop = FALSE]
+  if (is.null(tissue$sample_id)) {
+    return(geom_spot(layout = spot_layout(coords, look$spot_size), ...))
+  }
+  lapply(levels(tissue$sample_id), function(id) {
+    geom_spot(
+      layout = spot_layout(coords[tissue$sample_id == id, , drop = FALSE], look$spot_size),
+      data = function(data) data[data$sample == id, ],
+      ...
+    )
+  })
+}
+
+#' Titles of panels; with scales of their own they say from where to where these go
+#' @noRd
+panel_titles <- function(names, ranges = NULL) {
+  text <- names
+  if (!is.null(ranges)) {
+    ends <- vapply(
+      ranges[names],
+      \(range) if (is.null(range)) "no values" else paste(signif(range, 2L), collapse = " to "),
+      ""
+    )
+    text <- paste0(names, "\n", ends)
+  }
+  stats::setNames(text, names)
 }
 
 #' Panels of lines along one coordinate
@@ -289,17 +369,6 @@ shown_axes <- function(coords, axes, call) {
   shown
 }
 
-colour_scale <- function(quantity, free, limits) {
-  ggplot2::scale_colour_viridis_c(
-    name = if (free) paste0(quantity, ",\neach panel") else quantity,
-    limits = limits,
-    oob = scales::oob_squish,
-    breaks = if (free) c(0, 1) else ggplot2::waiver(),
-    labels = if (free) c("low", "high") else ggplot2::waiver(),
-    na.value = "grey80"
-  )
-}
-
 #' Range of `x` without the share `trim` at either end, unless nothing is left of it then; NULL if
 #' there is no value
 #' @noRd
@@ -313,6 +382,12 @@ trimmed_range <- function(x, trim) {
   if (range[[1L]] < range[[2L]]) range else range(x)
 }
 
+#' What is beyond `range` to its ends
+#' @noRd
+clamp <- function(x, range) {
+  if (is.null(range)) x else scales::oob_squish(x, range)
+}
+
 #' `range` to 0..1, what is beyond to the ends, a constant to the middle
 #' @noRd
 rescale <- function(x, range) {
@@ -320,5 +395,5 @@ rescale <- function(x, range) {
     return(x)
   }
   width <- range[[2L]] - range[[1L]]
-  if (width == 0) 0 * x + 0.5 else pmin(pmax((x - range[[1L]]) / width, 0), 1)
+  if (width == 0) 0 * x + 0.5 else scales::oob_squish((x - range[[1L]]) / width)
 }

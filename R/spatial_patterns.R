@@ -41,7 +41,7 @@
 #' * `genes`: a tibble of `gene`, `pattern` (1 is the pattern with the most genes; `NA` for a gene
 #'   that could not be used) and `membership` (its probability, between 0 and 1), in the order of
 #'   `genes`;
-#' * `patterns`: a tibble of `spot`, the coordinates, `pattern` and `value` (posterior mean, in
+#' * `patterns`: a tibble of `spot`, `sample` (if there are several), the coordinates, `pattern` and `value` (posterior mean, in
 #'   standard deviations of a gene), one row for each spot and pattern;
 #'   [predict()][predict.patina_patterns] gives it in wide form, with standard errors and at other
 #'   locations;
@@ -291,7 +291,7 @@ new_patterns <- function(fit, model, genes, usable) {
         membership = as.double(membership)
       ),
       patterns = pattern_table(
-        c(list(spot = model$spots), as.data.frame(coords)),
+        c(list(spot = model$spots), sample_column(model$sample_id), as.data.frame(coords)),
         list(value = fit$values[back, , drop = FALSE]),
         wide = FALSE
       ),

@@ -1,0 +1,107 @@
+# How large spots are, and on which lattice they lie: what a picture of them needs to know.
+
+#' How spots are to be drawn
+#'
+#' Spots on a lattice as the tiles that fill it, others as discs, many as pixels. All sizes are in the
+#' units of the coordinates.
+#'
+#' @param coords Matrix of the two shown coordinates.
+#' @param spot_size The user's diameter of discs, in typical distances of neighbours, or `NULL`.
+#' @returns A list: `shape` ("disc", "square", "hexagon" or "raster"), `width` (of a disc, tile or pixel),
+#'   `angle` (of a tile, in radians) and `close` (whether pixels without a spot are filled).
+#' @noRd
+spot_layout <- function(coords, spot_size = NULL, max_shapes = 20000L) {
+  coords <- coords[stats::complete.cases(coords), , drop = FALSE]
+  if (!is.null(spot_size)) {
+    return(list(shape = "disc", width = spot_size * spot_spacing(coords), angle = 0))
+  }
+  lattice <- find_lattice(coords)
+  if (nrow(coords) > max_shapes) {
+    # pixels of an upright square lattice are its spots; others lie between pixels
+    upright <- identical(lattice$shape, "square") && abs(sin(2 * lattice$angle)) < 0.01
+    width <- if (upright) lattice$width else sqrt(spot_area(coords)) / 2
+    return(list(shape = "raster", width = width, angle = 0, close = !upright))
+  }
+  lattice %||% list(shape = "disc", width = disc_width(coords), angle = 0)
+}
+
+#' Few spots are as wide as they are apart; many cover the tissue, however unevenly they are scattered
+#' @noRd
+disc_width <- function(coords) {
+  if (nrow(coords) < 1000L) spot_spacing(coords) else sqrt(4 / pi * spot_area(coords))
+}
+
+#' The lattice that the spots lie on: NULL if there is none
+#'
+#' Most spots of a lattice have 4 (or 6) neighbours, all at the same distance.
+#' @noRd
+find_lattice <- function(coords, n_probes = 200L, tolerance = 0.05) {
+  n <- nrow(coords)
+  probes <- unique(round(seq(1, n, length.out = min(n, n_probes))))
+  points <- t(coords)
+  near <- lapply(probes, function(i) {
+    step <- points - points[, i]
+    distance <- sqrt(colSums(step^2))
+    distance[distance == 0] <- NA
+    close <- which(distance < 1.25 * min(distance, Inf, na.rm = TRUE))
+    list(distance = distance[close], angle = atan2(step[2L, close], step[1L, close]))
+  })
+  distance <- unlist(lapply(near, `[[`, "distance"))
+  width <- stats::median(distance)
+  if (length(distance) == 0L || mean(abs(distance / width - 1) < tolerance) < 0.95) {
+    return(NULL)
+  }
+  neighbours <- lengths(lapply(near, `[[`, "distance"))
+  sides <- c(square = 4L, hexagon = 6L)
+  share <- vapply(sides, \(k) mean(neighbours == k), 0)
+  # edges have fewer, and so have spots beside missing ones
+  if (max(share) < 0.4) {
+    return(NULL)
+  }
+  shape <- names(which.max(share))
+  k <- sides[[shape]]
+  angle <- unlist(lapply(near, `[[`, "angle"))
+  turn <- complex(modulus = 1, argument = k * angle)
+  if (Mod(mean(turn)) < 0.9) {
+    return(NULL)
+  }
+  list(shape = shape, width = width, angle = Arg(mean(turn)) / k)
+}
+
+#' Area of the tissue that belongs to one spot, holes left out
+#' @noRd
+spot_area <- function(coords) {
+  extent <- apply(coords, 2L, range)
+  side <- extent[2L, ] - extent[1L, ]
+  n <- nrow(coords)
+  if (any(side == 0) || n < 2L) {
+    return(max(side, 1)^2 / n^2)
+  }
+  # cells with 4 spots on average: those of the tissue are hardly ever empty
+  size <- sqrt(4 * prod(side) / n)
+  cell <- floor((coords - rep(extent[1L, ], each = n)) / size)
+  n_cells <- nrow(unique(cell))
+  min(n_cells * size^2, prod(side)) / n
+}
+
+#' Typical distance between neighbouring spots: the median over spots, in the coordinates' units
+#'
+#' A hundred spots are enough for a median, and keep the cost linear in the number of spots.
+#' Spots in the same place are not neighbours.
+#' @noRd
+spot_spacing <- function(coords) {
+  n <- nrow(coords)
+  probes <- unique(round(seq(1, n, length.out = min(n, 100L))))
+  points <- t(coords)
+  nearest <- vapply(
+    probes,
+    function(i) {
+      d2 <- colSums((points - points[, i])^2)
+      d2 <- d2[d2 > 0]
+      if (length(d2) > 0L) sqrt(min(d2)) else NA_real_
+    },
+    double(1L)
+  )
+  spacing <- stats::median(nearest, na.rm = TRUE)
+  if (is.na(spacing)) 1 else spacing
+}
