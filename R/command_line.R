@@ -372,7 +372,7 @@ analyse_files <- function(options) {
     return(tables)
   }
   if (!is.null(options$models)) {
-    tables[[options$models]] <- do.call(model_search, c(prepared, list(results = hits)))
+    tables[[options$models]] <- do.call(model_search, c(prepared, list(genes = hits)))
   }
   if (!is.null(options$patterns)) {
     settings <- Filter(Negate(is.null), options[c("n_patterns", "lengthscale")])

@@ -59,6 +59,45 @@ names_if_unique <- function(x) {
   if (is.null(names(x)) || anyDuplicated(names(x))) NULL else names(x)
 }
 
+#' Results given where coordinates are expected, as in `model_search(spe, hits)`, are genes
+#' @returns A list of `coords` and `genes`.
+#' @noRd
+results_for_coords <- function(coords, genes, call) {
+  is_result <- is.data.frame(coords) && (is.character(coords[["gene"]]) || is.factor(coords[["gene"]]))
+  if (!is_result) {
+    return(list(coords = coords, genes = genes))
+  }
+  if (!is.null(genes)) {
+    abort_patina(
+      c(
+        "{.arg coords} is a table of results: it has a column {.field gene}.",
+        i = "Give it as {.arg genes}, and the places of the spots as {.arg coords}."
+      ),
+      class = "coords",
+      call = call
+    )
+  }
+  list(coords = NULL, genes = coords)
+}
+
+#' The value of an argument that was given by its former name
+#' @noRd
+renamed_argument <- function(old, new, old_name, new_name, call) {
+  if (!is.null(new)) {
+    abort_patina(
+      "Give {.arg {new_name}} or its former name {.arg {old_name}}, not both.",
+      class = "argument",
+      call = call
+    )
+  }
+  inform_patina(
+    "{.arg {old_name}} is called {.arg {new_name}} now; the former name still works.",
+    .frequency = "once",
+    .frequency_id = paste0("patina_", old_name)
+  )
+  old
+}
+
 #' Which genes of the input are meant
 #'
 #' @param genes Names, or a table of results: its hits if it has all genes of the input, else all of it.

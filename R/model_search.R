@@ -14,19 +14,21 @@
 #' lengthscale) and 3 for linear.
 #'
 #' @inheritParams spatial_test
-#' @param results Which genes: a result of [spatial_test()], perhaps filtered: if it has all genes of `x`,
+#' @param genes Which genes: a result of [spatial_test()], perhaps filtered: if it has all genes of `x`,
 #'   those with `qval` below 0.05 are taken, otherwise its genes as they are; its p-values are carried
-#'   along. Or a character vector of names. `NULL` runs [spatial_test()] first.
+#'   along. Or a character vector of names. `NULL` runs [spatial_test()] first. If `x` carries its own
+#'   coordinates, a table of results may stand in the second place: `model_search(spe, hits)`.
+#' @param results The former name of `genes`.
 #' @param kernels The families to compare.
 #' @param probabilities How probabilities follow from the criterion; see below.
-#' @returns A tibble with one row for each gene, in the order of `results`:
+#' @returns A tibble with one row for each gene, in the order of `genes`:
 #' \describe{
 #'   \item{gene}{name}
 #'   \item{model, lengthscale}{the best family; its lengthscale (SE) or period (PER) in units of `coords`}
 #'   \item{loglik, bic, fsv}{of the best family: log likelihood, criterion, fraction of variance that is
 #'     spatial}
 #'   \item{prob_SE, prob_PER, prob_linear}{probabilities of the families, adding up to 1}
-#'   \item{pval, qval}{of the test, if `results` has them}
+#'   \item{pval, qval}{of the test, if `genes` has them}
 #' }
 #' A gene that could not be fitted has `NA` in its row.
 #' @section Large tissues:
@@ -34,7 +36,7 @@
 #' of class `patina_warning_kernels` that names them, and all other kernels are compared. (A period of a few
 #' spacings between spots is hardly a tissue's.) More under Large tissues in [spatial_test()].
 #' @section Errors:
-#' Those of [spatial_test()]; `patina_error_names` if genes of `results` are not in `x`.
+#' Those of [spatial_test()]; `patina_error_names` if `genes` are not in `x`.
 #' @references
 #' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.
 #' *Nature Methods* 15. \doi{10.1038/nmeth.4636}
@@ -48,7 +50,7 @@
 model_search <- function(
   x,
   coords = NULL,
-  results = NULL,
+  genes = NULL,
   ...,
   kernels = c("SE", "PER", "linear"),
   lengthscales = NULL,
@@ -61,19 +63,24 @@ model_search <- function(
   sample_id = NULL,
   threads = NULL,
   BPPARAM = NULL, # nolint: object_name_linter.
-  progress = interactive()
+  progress = interactive(),
+  results = NULL
 ) {
   checked(rlang::check_dots_empty())
   probabilities <- checked(rlang::arg_match(probabilities))
   normalization <- checked(rlang::arg_match(normalization))
   approximation <- checked(rlang::arg_match(approximation))
   run <- new_run(threads, BPPARAM, progress)
+  if (!is.null(results)) {
+    genes <- renamed_argument(results, genes, "results", "genes", run$call)
+  }
+  given <- results_for_coords(coords, genes, run$call)
 
-  prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
   input <- prepared$input
   kernels <- kernel_table(kernels, lengthscales, input, run$call, by_model = TRUE)
-  results <- results %||% test_before(prepared, approximation)
-  chosen <- choose_genes(results, input, "results", run$call)
+  genes <- given$genes %||% test_before(prepared, approximation)
+  chosen <- choose_genes(genes, input, "genes", run$call)
   fitter <- prepare_fitter(input, kernels, calibrated = FALSE, approximation, run)
   fits <- fit_genes(fitter, prepared, chosen$index)
   new_result(

@@ -14,7 +14,8 @@
 #' @param coords Coordinates, one row per spot, in any unit of length. Not needed for a
 #'   `SpatialExperiment`.
 #' @param genes Names of genes, or a table of results with a column `gene`, possibly filtered or
-#'   sorted: its first `n_genes` are shown. Of genes that share a name, the first in `x` is shown.
+#'   sorted: its first `n_genes` are shown. If `x` carries its own coordinates, such a table may stand in
+#'   the second place: `plot_genes(spe, hits)`. Of genes that share a name, the first in `x` is shown.
 #' @param ... Passed on to the geom, for instance `alpha`.
 #' @param assay Which assay of a `SummarizedExperiment` to show.
 #' @param normalization `"none"` shows the values as they are in `x`; `"pearson"` and `"anscombe"`
@@ -54,7 +55,7 @@
 plot_genes <- function(
   x,
   coords = NULL,
-  genes,
+  genes = NULL,
   ...,
   assay = "counts",
   normalization = "none",
@@ -71,7 +72,8 @@ plot_genes <- function(
 ) {
   call <- rlang::current_env()
   look <- new_look(checked(rlang::arg_match(scale)), trim, spot_size, unit, ncol)
-  if (missing(genes)) {
+  given <- results_for_coords(coords, genes, call)
+  if (is.null(given$genes)) {
     abort_patina(
       c(
         "{.arg genes} is missing: which genes are to be shown?",
@@ -81,11 +83,16 @@ plot_genes <- function(
     )
   }
   run <- new_run(threads = 1, call = call)
-  prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
   input <- prepared$input
-  index <- shown_genes(genes, input$genes, n_genes, call)
+  index <- shown_genes(given$genes, input$genes, n_genes, call)
   values <- prepared$normalizer(input_block(input, index), index)
   values[!is.finite(values)] <- NA
+  raw <- identical(normalization, "none") && is.null(covariates)
+  if (!raw) {
+    # the test does not depend on a residual's mean, so it is left where it falls
+    values <- values - rep(colMeans(values, na.rm = TRUE), each = nrow(values))
+  }
 
   axes <- shown_axes(input$coords, axes, call)
   names <- input$genes[index]
@@ -97,7 +104,6 @@ plot_genes <- function(
     gene = factor(rep(names, each = length(input$spots)), names),
     value = as.vector(values)
   )
-  raw <- identical(normalization, "none") && is.null(covariates)
   quantity <- if (raw) "expression" else "residual"
   tissue_plot(data, "gene", input, axes, quantity, look, ...) +
     ggplot2::theme(strip.text.x = ggplot2::element_text(face = "italic"))
@@ -235,8 +241,7 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
   }
   trimmed <- any(data$value < ranges[[1L]][[1L]] | data$value > ranges[[1L]][[2L]], na.rm = TRUE)
   title <- c(
-    quantity,
-    if (free) "low to high\nin each panel",
+    if (free) paste0(quantity, ",\nlow to high\nin each panel") else quantity,
     if (trimmed) sprintf("(%s %% at either\nend trimmed)", format(100 * look$trim))
   )
   titles <- panel_titles(levels(data[[panel]]), if (free) ranges)
@@ -247,7 +252,8 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
   ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$y, colour = .data$shown)) +
     spot_layers(tissue, axes, look, ...) +
     (if (!is.null(look$unit)) scale_bar(data[first, c("x", "y", panel, if (by_sample) "sample")], look$unit)) +
-    ggplot2::coord_fixed() +
+    # a scale bar lies below the tissue
+    ggplot2::coord_fixed(clip = if (is.null(look$unit)) "on" else "off") +
     (if (by_sample) {
       ggplot2::facet_grid(
         rows = ggplot2::vars(.data$sample),

@@ -4,7 +4,8 @@
 #'
 #' @param threads,workers,progress The user's `threads`, `BPPARAM` and `progress`.
 #' @param call The user's call, for errors.
-#' @returns A list: `threads`, a number; `workers`, a BiocParallelParam or `NULL`; `progress`; `call`.
+#' @returns A list: `threads`, a number; `workers`, a BiocParallelParam or `NULL`; `progress`; `call`;
+#'   `started`, a time in seconds.
 #' @noRd
 new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::caller_env()) {
   check_flag(progress, "progress", call)
@@ -12,7 +13,8 @@ new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::cal
     threads = resolve_threads(threads, call),
     workers = check_workers(workers, call),
     progress = progress,
-    call = call
+    call = call,
+    started = proc.time()[["elapsed"]]
   )
 }
 

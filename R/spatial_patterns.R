@@ -21,7 +21,8 @@
 #' @inheritParams spatial_test
 #' @param genes The genes to group. A character vector of names; or a result of [spatial_test()],
 #'   perhaps filtered: if it has all genes of `x`, those with `qval` below 0.05 are taken, otherwise
-#'   its genes as they are. `NULL` runs [spatial_test()] first.
+#'   its genes as they are. `NULL` runs [spatial_test()] first. If `x` carries its own coordinates, a table
+#'   of results may stand in the second place: `spatial_patterns(spe, hits)`.
 #' @param n_patterns Number of patterns, or several to choose from; by default 2 to 8, and at most
 #'   one for each two genes.
 #' @param lengthscale Lengthscale of the patterns in units of `coords`, or several to choose from;
@@ -97,9 +98,10 @@ spatial_patterns <- function(
   run <- new_run(threads, progress = progress)
   check_pattern_settings(n_patterns, lengthscale, restarts, seed, tolerance, max_iterations, run$call)
 
-  prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  given <- results_for_coords(coords, genes, run$call)
+  prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
   input <- prepared$input
-  genes <- genes %||% test_before(prepared, approximation)
+  genes <- given$genes %||% test_before(prepared, approximation)
   chosen <- choose_genes(genes, input, "genes", run$call)
   expression <- pattern_expression(prepared, chosen$index)
   n_patterns <- resolve_n_patterns(n_patterns, ncol(expression$y), run$call)

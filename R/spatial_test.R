@@ -125,20 +125,23 @@
 #'     other columns are then `NA`; `"failed"`: so was its block on a worker, with a warning.
 #'     `"no p-value"`: too few spots for one; `"not converged"`: its fit is not known well enough and `NA`,
 #'     but it has a p-value, see Large tissues}
-#'   \item{n}{number of spots}
-#'   \item{model, lengthscale}{the best kernel, and its lengthscale or period in units of `coords`}
+#'   \item{lengthscale}{of the best kernel (or its period), in units of `coords`}
 #'   \item{fsv}{fraction of variance that is spatial, 0 to 1}
-#'   \item{fsv_se}{its standard error (delta method); `NA` where delta is at the end of its range}
 #'   \item{llr}{log likelihood ratio of the best kernel and no spatial part, 0 or more}
-#'   \item{pval, log10_pval, qval}{p-value (never 0), its decadic logarithm (also where `pval` would
-#'     underflow), q-value ([qvalues()])}
+#'   \item{pval, qval}{p-value (never 0) and q-value ([qvalues()])}
+#'   \item{rank}{1 for the smallest p-value, also where `pval` would underflow}
+#'   \item{n}{number of spots}
+#'   \item{model}{the best kernel}
+#'   \item{fsv_se}{the standard error of `fsv` (delta method); `NA` where delta is at the end of its range}
+#'   \item{log10_pval}{decadic logarithm of the p-value, also where `pval` would underflow}
 #'   \item{delta}{ratio of noise to spatial variance}
 #'   \item{mean}{mean, by generalised least squares}
 #'   \item{var_spatial, var_noise}{variance of the two parts; `fsv` is the share of the first}
 #'   \item{loglik, loglik_null, bic}{maximised log likelihood with and without spatial part, and the
 #'     first one's Bayesian information criterion}
 #' }
-#' Its attribute `patina` records the kernels, the method and the normalization.
+#' Its attribute `patina` records the kernels, the method and the normalization; [summary()][summary.patina_test]
+#' and [top_genes()] are the first looks at it.
 #'
 #' @section Errors:
 #' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and names
@@ -180,6 +183,15 @@ spatial_test <- function(
   pval_method <- checked(rlang::arg_match(pval_method))
   approximation <- checked(rlang::arg_match(approximation))
   run <- new_run(threads, BPPARAM, progress)
+  if (!is.null(results_for_coords(coords, NULL, run$call)$genes)) {
+    abort_patina(
+      c(
+        "{.arg coords} is a table of results: it has a column {.field gene}.",
+        i = "All genes of {.arg x} are tested. To test some of them, give those rows (or columns) of it."
+      ),
+      class = "coords"
+    )
+  }
 
   prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
   kernels <- kernel_table(kernels, lengthscales, prepared$input, run$call)
@@ -191,7 +203,9 @@ spatial_test <- function(
     kernels = test$kernels,
     approximation = approximation,
     normalization = normalization,
-    pval_method = pval_method
+    pval_method = pval_method,
+    # not without being watched: otherwise the same call gives the same object
+    seconds = if (progress) proc.time()[["elapsed"]] - run$started
   )
 }
 
@@ -215,18 +229,20 @@ test_genes <- function(prepared, kernels, pval_method, approximation) {
   }
   tested <- fits$status == "ok"
   kernel <- fits$kernel
+  # what one looks at first comes first, so that it is what print() has room for
   result <- tibble::tibble(
     gene = input$genes,
     status = ifelse(tested & is.na(p$pval), "no p-value", fits$status),
-    n = n,
-    model = fitter$kernels$model[kernel],
     lengthscale = fitter$kernels$lengthscale[kernel],
     fsv = fits$fsv,
-    fsv_se = fits$fsv_se,
     llr = fits$llr,
     pval = p$pval,
-    log10_pval = p$log10_pval,
     qval = call_rust(rust_qvalues, p$pval, NA_real_, call = prepared$run$call)$q,
+    rank = rank(p$log10_pval, ties.method = "min", na.last = "keep"),
+    n = n,
+    model = fitter$kernels$model[kernel],
+    fsv_se = fits$fsv_se,
+    log10_pval = p$log10_pval,
     delta = exp(fits$log_delta),
     mean = fits$mean,
     var_spatial = fits$var_spatial,

@@ -96,16 +96,16 @@ test_that("unknown genes are named", {
   tissue <- small_tissue()
   expect_error(
     model_search(tissue$y, tissue$coords, c("g1", "absent"), normalization = "none"),
-    "of `results` is not in `x`",
+    "of `genes` is not in `x`",
     class = "patina_error_names"
   )
   search <- \(results) {
     model_search(tissue$y, tissue$coords, results, normalization = "none", progress = FALSE)
   }
-  expect_error(search(1:3), "`results` must be names", class = "patina_error_argument")
-  expect_error(search(data.frame(name = "g1")), "`results` is a table", class = "patina_error_argument")
+  expect_error(search(1:3), "`genes` must be names", class = "patina_error_argument")
+  expect_error(search(data.frame(name = "g1")), "`genes` is a table", class = "patina_error_argument")
   none <- data.frame(gene = rownames(tissue$y), qval = 1)
-  expect_error(search(none), "below 0.05.*by `results`", class = "patina_error_data")
+  expect_error(search(none), "below 0.05.*by `genes`", class = "patina_error_data")
 })
 
 test_that("above 5,000 spots periods that are too short are left out and named, and all else is there", {
@@ -135,4 +135,29 @@ test_that("above 5,000 spots periods that are too short are left out and named, 
   expect_identical(is.na(others$prob_PER), c(TRUE, TRUE))
   expect_identical(others$model[2], "linear")
   expect_error(search(kernels = "PER", lengthscales = 1), class = "patina_error_approximation")
+})
+
+test_that("results stand where coordinates would, under one name in all verbs", {
+  skip_if_not_installed("SpatialExperiment")
+  tissue <- example_tissue(100, 24, as = "SpatialExperiment")
+  results <- spatial_test(tissue, threads = 1)
+  hits <- top_genes(results, 6)
+  models <- model_search(tissue, genes = hits, threads = 1)
+  expect_identical(model_search(tissue, hits, threads = 1), models)
+  rlang::reset_message_verbosity("patina_results")
+  expect_message(
+    expect_identical(model_search(tissue, results = hits, threads = 1), models),
+    "called `genes` now",
+    class = "patina_message"
+  )
+  patterns <- spatial_patterns(tissue, genes = hits, n_patterns = 2, threads = 1)
+  expect_identical(spatial_patterns(tissue, hits, n_patterns = 2, threads = 1), patterns)
+  expect_identical(plot_genes(tissue, hits)$data, plot_genes(tissue, genes = hits)$data)
+  expect_error(model_search(tissue, hits, hits), "column gene", class = "patina_error_coords")
+  expect_error(spatial_test(tissue, hits), "All genes of `x` are tested", class = "patina_error_coords")
+  expect_error(
+    model_search(tissue, genes = hits, results = hits),
+    "not both",
+    class = "patina_error_argument"
+  )
 })

@@ -104,16 +104,14 @@ test_that("genes of the same name have panels of their own names", {
 test_that("spots are as wide as the distance between neighbours, at any size", {
   expect_equal(spot_spacing(as.matrix(tissue$coords)), 1)
   expect_equal(spot_spacing(cbind(1:10 * 3)), 3)
-  # Spots in one place, several samples on the same places, and more spots than are looked at
+  # Spots in one place, and more spots than are looked at
   expect_equal(spot_spacing(cbind(c(1, 1, 3, 3, 5, 5), 0)), 2)
-  sample <- factor(rep(c("a", "b"), each = 10))
-  expect_equal(spot_spacing(cbind(rep(1:10, 2), rep(c(0, 0.1), each = 10)), sample), 1)
   expect_equal(spot_spacing(as.matrix(expand.grid(1:50, 1:50))), 1)
   expect_equal(spot_spacing(cbind(1, 1)), 1)
 
   # The disc's radius as it is drawn, against the distance of two spots as they are drawn
   for (keep in list(1:64, 1:24, which(tissue$coords$x < 3))) {
-    plot <- plot_genes(tissue$counts[, keep], tissue$coords[keep, ], genes = "Slope")
+    plot <- plot_genes(tissue$counts[, keep], tissue$coords[keep, ], genes = "Slope", spot_size = 1)
     withr::local_pdf(withr::local_tempfile(fileext = ".pdf"))
     table <- ggplot2::ggplotGrob(plot)
     panel <- which(table$layout$name == "panel-1-1")
@@ -186,12 +184,124 @@ test_that("residuals are those that the test works on, whichever genes are shown
       genes = c("Noise", "Slope"),
       normalization = normalization
     )
-    expect_equal(plot$data$value, as.vector(all[, c(3L, 1L)]))
+    # as deviations from their mean, which the test takes out
+    expect_equal(plot$data$value, as.vector(scale(all[, c(3L, 1L)], scale = FALSE)))
     expect_draws(plot)
   }
   expect_error(
     plot_genes(tissue$counts, tissue$coords, genes = "Noise", normalization = "log"),
     "normalization"
+  )
+})
+
+# A picture's layers as grobs, drawn on a page that is not kept.
+drawn_panels <- function(plot) {
+  withr::local_pdf(withr::local_tempfile(fileext = ".pdf"))
+  table <- ggplot2::ggplotGrob(plot)
+  table$grobs[grepl("^panel", table$layout$name)]
+}
+
+test_that("spots are tiles of their lattice, discs elsewhere, and pixels where they are many", {
+  square <- as.matrix(expand.grid(x = 1:12, y = 1:9)) * 7
+  row <- rep(1:40, each = 30)
+  hexagonal <- cbind(rep(1:30, 40) + (row %% 2) / 2, row * sqrt(3) / 2) * 100
+  turn <- matrix(c(cos(0.3), sin(0.3), -sin(0.3), cos(0.3)), 2)
+  layout <- spot_layout(square)
+  expect_identical(layout$shape, "square")
+  expect_equal(layout$width, 7)
+  layout <- spot_layout(hexagonal %*% turn)
+  expect_identical(layout$shape, "hexagon")
+  expect_equal(layout$width, 100)
+  # an angle matters up to a sixth of a turn
+  expect_equal(cos(6 * layout$angle), cos(6 * 0.3))
+  # missing spots, and places that were measured with an error
+  some <- hexagonal[seq_len(nrow(hexagonal)) %% 7 != 0, ]
+  expect_identical(spot_layout(some)$shape, "hexagon")
+  expect_identical(spot_layout(some + sin(seq_along(some)) * 20)$shape, "disc")
+  # scattered cells: discs as large as the tissue's area for each
+  cells <- cbind((1:5000 * 0.7548776662) %% 1, (1:5000 * 0.5698402910) %% 1)
+  expect_equal(pi / 4 * spot_layout(cells)$width^2, 1 / 5000, tolerance = 0.1)
+  expect_equal(spot_layout(cells, spot_size = 2)$width, 2 * spot_spacing(cells))
+  # many: one pixel for each spot of an upright square lattice, smaller ones for others
+  many <- as.matrix(expand.grid(1:160, 1:130))
+  expect_identical(spot_layout(many), list(shape = "raster", width = 1, angle = 0, close = FALSE))
+  expect_identical(spot_layout(rbind(many, many + 0.5))$shape, "raster")
+  # all spots on a line or in one place
+  expect_identical(spot_layout(cbind(1:20, 0))$shape, "disc")
+  expect_true(spot_layout(cbind(rep(1, 9), 2))$width > 0)
+})
+
+test_that("a picture of many spots covers the tissue, and its pixels are the spots' means", {
+  n <- 150
+  coords <- expand.grid(x = seq_len(n), y = seq_len(n))
+  value <- coords$x + 1000 * coords$y
+  counts <- matrix(value, 1L, dimnames = list("Gene", NULL))
+  plot <- plot_genes(counts, coords, "Gene", trim = 0)
+  layer <- ggplot2::layer_data(plot)
+  expect_equal(nrow(layer), n^2)
+  raster <- grid::getGrob(drawn_panels(plot)[[1L]], "raster", grep = TRUE)
+  expect_identical(dim(raster$raster), c(150L, 150L))
+  # nothing shines through between scattered cells
+  cells <- data.frame(x = (1:30000 * 0.7548776662) %% 1, y = (1:30000 * 0.5698402910) %% 1)
+  counts <- matrix(cells$x, 1L, dimnames = list("Gene", NULL))
+  plot <- plot_genes(counts, cells, "Gene", trim = 0)
+  raster <- grid::getGrob(drawn_panels(plot)[[1L]], "raster", grep = TRUE)$raster
+  expect_lt(mean(is.na(raster)), 0.05)
+  # the last column of pixels is the brightest
+  expect_identical(substr(raster[100, ncol(raster) - 4L], 1, 3), "#F")
+})
+
+test_that("slides have rows of panels, each from its own lowest place, and their own spots", {
+  first <- fake_tissue()
+  coords <- rbind(first$coords, first$coords * 3 + 100, as.matrix(expand.grid(x = 1:8, y = 1:8)))
+  rownames(coords) <- NULL
+  counts <- cbind(first$counts, first$counts, first$counts)
+  colnames(counts) <- NULL
+  slide <- rep(c("one", "two", "three"), each = 64)
+  plot <- plot_genes(counts, coords, c("Slope", "Stripe"), sample_id = slide, unit = "mm")
+  expect_draws(plot)
+  expect_length(drawn_panels(plot), 6L)
+  low <- tapply(plot$data$x, plot$data$sample, min)
+  expect_equal(as.vector(low), c(0, 0, 0))
+  width <- vapply(levels(plot$data$sample), \(id) {
+    data <- ggplot2::layer_data(plot, match(id, levels(plot$data$sample)))
+    data$xmax[1] - data$xmin[1]
+  }, 0)
+  expect_equal(width, c(one = 1, three = 1, two = 3))
+
+  patterns <- spatial_patterns(
+    counts,
+    coords,
+    c("Slope", "Stripe"),
+    sample_id = slide,
+    n_patterns = 2,
+    lengthscale = 3,
+    normalization = "none",
+    threads = 1
+  )
+  expect_identical(patterns$patterns$sample[1:192], factor(slide))
+  plot <- plot_patterns(patterns)
+  expect_length(drawn_panels(plot), 6L)
+  expect_identical(unique(plot$data$sample), factor(unique(slide)))
+  expect_identical(predict(patterns)$sample, patterns$patterns$sample)
+  new <- predict(patterns, data.frame(x = 1, y = 1:2), sample_id = c("two", "one"), wide = TRUE)
+  expect_identical(as.character(new$sample), c("two", "one"))
+})
+
+test_that("legends say the numbers and the trim; titles and scales can be replaced", {
+  plot <- plot_genes(tissue$counts, tissue$coords, c("Slope", "Stripe"), trim = 0.1)
+  expect_match(plot$labels$colour, "10 % at either")
+  strips <- plot$facet$params$labeller(data.frame(gene = c("Slope", "Stripe")))
+  expect_match(unlist(strips)[[2L]], "Stripe\n1 to 20")
+  plot <- plot + ggplot2::labs(colour = "mine") + ggplot2::scale_colour_gradient(low = "white")
+  expect_identical(plot$labels$colour, "mine")
+  expect_identical(plot$scales$get_scales("colour")$name, ggplot2::waiver())
+  shared <- plot_genes(tissue$counts, tissue$coords, c("Slope", "Stripe"), scale = "shared", trim = 0)
+  expect_no_match(shared$labels$colour, "%")
+  expect_error(
+    plot_genes(tissue$counts, tissue$coords, "Slope", unit = 3),
+    "unit",
+    class = "patina_error_argument"
   )
 })
 
