@@ -54,7 +54,8 @@ close_gaps <- function(value) {
   value
 }
 
-# Spots as `spot_layout()` says; their size is in the units of the coordinates, unlike geom_point()'s millimetres.
+# Spots as `spot_layout()` says. Their size is in the units of the coordinates, not in geom_point()'s
+# millimetres.
 geom_spot <- function(..., layout, data = NULL) {
   ggplot2::layer(
     geom = spot_geom,
@@ -123,7 +124,8 @@ spot_polygons <- function(place, colour, sides, angle) {
   x <- outer(reach * cos(corner), place$xmax - place$xmin) + rep(place$x, each = sides)
   y <- outer(reach * sin(corner), place$ymax - place$ymin) + rep(place$y, each = sides)
   grid::polygonGrob(
-    x, y,
+    x,
+    y,
     id.lengths = rep(sides, nrow(place)),
     # a hairline closes the seams between neighbours
     gp = grid::gpar(fill = colour, col = colour, lwd = 0.2)
@@ -139,8 +141,10 @@ spot_raster <- function(place, colour) {
   pixels[cbind(j, i)] <- colour
   grid::rasterGrob(
     pixels,
-    x = mean(range(place$x)), y = mean(range(place$y)),
-    width = abs(width) * max(i), height = abs(height) * max(j),
+    x = mean(range(place$x)),
+    y = mean(range(place$y)),
+    width = abs(width) * max(i),
+    height = abs(height) * max(j),
     interpolate = FALSE
   )
 }
@@ -150,6 +154,9 @@ spot_raster <- function(place, colour) {
 #' @param place Data of the first panel: x, y and what tells panels apart.
 #' @noRd
 scale_bar <- function(place, unit) {
+  if (is.null(unit)) {
+    return(NULL)
+  }
   width <- diff(range(place$x))
   height <- diff(range(place$y))
   steps <- c(1, 2, 5) * rep(10^(-9:9), each = 3L)

@@ -118,7 +118,8 @@ plot_genes <- function(
 #' @param scale `"shared"`: one colour scale for all patterns, in standard deviations of a gene.
 #'   `"free"`: every pattern from its smallest to its largest value.
 #' @return A ggplot object. Its data are a tibble with the columns `spot`, `sample` (of several; each is a
-#'   row of panels), `x` and `y` (the coordinates), `pattern` (the panel's title), `value` and `shown` (what the colour stands for).
+#'   row of panels), `x` and `y` (the coordinates), `pattern` (the panel's title), `value` and `shown` (what
+#'   the colour stands for).
 #'
 #' @section Errors:
 #' `patina_error_argument` if `patterns` is not a result of [spatial_patterns()], or an argument
@@ -251,7 +252,7 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
   }
   ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$y, colour = .data$shown)) +
     spot_layers(tissue, axes, look, ...) +
-    (if (!is.null(look$unit)) scale_bar(data[first, c("x", "y", panel, if (by_sample) "sample")], look$unit)) +
+    scale_bar(data[first, c("x", "y", panel, if (by_sample) "sample")], look$unit) +
     # a scale bar lies below the tissue
     ggplot2::coord_fixed(clip = if (is.null(look$unit)) "on" else "off") +
     (if (by_sample) {

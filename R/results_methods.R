@@ -59,7 +59,7 @@ summary.patina_test <- function(object, fdr = 0.05, ...) {
   )
   structure(
     list(
-      status = tibble::tibble(status = names(statuses), genes = as.vector(statuses)),
+      status = tibble::tibble(status = as.character(names(statuses)), genes = as.vector(statuses)),
       hits = nrow(hits),
       fdr = fdr,
       lengthscales = lengthscales[order(lengthscales$model, lengthscales$lengthscale), ],

@@ -42,7 +42,8 @@
 #' * `genes`: a tibble of `gene`, `pattern` (1 is the pattern with the most genes; `NA` for a gene
 #'   that could not be used) and `membership` (its probability, between 0 and 1), in the order of
 #'   `genes`;
-#' * `patterns`: a tibble of `spot`, `sample` (if there are several), the coordinates, `pattern` and `value` (posterior mean, in
+#' * `patterns`: a tibble of `spot`, `sample` (if there are several), the coordinates, `pattern` and `value`
+#'   (posterior mean, in
 #'   standard deviations of a gene), one row for each spot and pattern;
 #'   [predict()][predict.patina_patterns] gives it in wide form, with standard errors and at other
 #'   locations;

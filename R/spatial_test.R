@@ -140,8 +140,8 @@
 #'   \item{loglik, loglik_null, bic}{maximised log likelihood with and without spatial part, and the
 #'     first one's Bayesian information criterion}
 #' }
-#' Its attribute `patina` records the kernels, the method and the normalization; [summary()][summary.patina_test]
-#' and [top_genes()] are the first looks at it.
+#' Its attribute `patina` records the kernels, the method and the normalization;
+#' [summary()][summary.patina_test] and [top_genes()] are the first looks at it.
 #'
 #' @section Errors:
 #' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and names

@@ -33,7 +33,7 @@ disc_width <- function(coords) {
 
 #' The lattice that the spots lie on: NULL if there is none
 #'
-#' Most spots of a lattice have 4 (or 6) neighbours, all at the same distance.
+#' The neighbours of a spot on a lattice are all at the same distance, a quarter (or a sixth) of a turn apart.
 #' @noRd
 find_lattice <- function(coords, n_probes = 200L, tolerance = 0.05) {
   n <- nrow(coords)
@@ -51,21 +51,19 @@ find_lattice <- function(coords, n_probes = 200L, tolerance = 0.05) {
   if (length(distance) == 0L || mean(abs(distance / width - 1) < tolerance) < 0.95) {
     return(NULL)
   }
-  neighbours <- lengths(lapply(near, `[[`, "distance"))
-  sides <- c(square = 4L, hexagon = 6L)
-  share <- vapply(sides, \(k) mean(neighbours == k), 0)
-  # edges have fewer, and so have spots beside missing ones
-  if (max(share) < 0.4) {
+  # spots on a line have two; beside missing spots and at edges there are fewer than 4 or 6
+  if (stats::median(lengths(lapply(near, `[[`, "distance"))) < 3) {
     return(NULL)
   }
-  shape <- names(which.max(share))
-  k <- sides[[shape]]
   angle <- unlist(lapply(near, `[[`, "angle"))
-  turn <- complex(modulus = 1, argument = k * angle)
-  if (Mod(mean(turn)) < 0.9) {
+  # turned by a quarter (a sixth), all directions fall together
+  turn <- vapply(c(square = 4, hexagon = 6), \(k) mean(complex(modulus = 1, argument = k * angle)), 0i)
+  shape <- names(which.max(Mod(turn)))
+  if (Mod(turn[[shape]]) < 0.9) {
     return(NULL)
   }
-  list(shape = shape, width = width, angle = Arg(mean(turn)) / k)
+  k <- if (shape == "square") 4 else 6
+  list(shape = shape, width = width, angle = Arg(turn[[shape]]) / k)
 }
 
 #' Area of the tissue that belongs to one spot, holes left out
