@@ -152,6 +152,14 @@ read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call =
 }
 
 #' @export
+read_expression.patina_dataset <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+  expression <- read_expression(x$counts %||% x$expression, arg = arg, call = call)
+  expression$coords <- unname_rows(x$sample_info[attr(x, "coords")])
+  expression$samples <- unname_rows(x$sample_info)
+  expression
+}
+
+#' @export
 read_expression.SummarizedExperiment <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
   checked(rlang::check_installed("SummarizedExperiment", call = call))
   values <- get_assay(x, assay, arg, call)

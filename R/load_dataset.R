@@ -1,44 +1,29 @@
-# Two real tissues, from files.
+# Real data, from files.
 
-# Where a file comes from, and the SHA-256 of its content.
-dataset_source <- "https://media.githubusercontent.com/media/Teichlab/SpatialDE/master/Analysis"
-dataset_files <- list(
-  mob = list(
-    counts = list(
-      name = "Rep11_MOB_0.csv",
-      folder = "MouseOB/data",
-      sha256 = "df7cb0b838e2a9b9de3424024d084f38cbfc16b20fbd64ed2787a942039b6c3e"
-    ),
-    sample_info = list(
-      name = "MOB_sample_info.csv",
-      folder = "MouseOB",
-      sha256 = "b1678ba2e04342053efd5d3bc277d98e65280800ff4da0a1a3fc64e74c3214e8"
-    )
-  ),
-  breast_cancer = list(
-    counts = list(
-      name = "Layer2_BC_count_matrix-1.tsv",
-      folder = "BreastCancer/data",
-      sha256 = "fe19a57e382bd35009f5552eec4f94254fab9b6834e74ea7525f219cac559ae2"
-    )
-  )
-)
-
-#' Two real tissues
+#' Real data
 #'
-#' The Spatial Transcriptomics sections of \enc{Ståhl}{Stahl} et al. (2016) on which SpatialDE was
-#' shown: the mouse olfactory bulb (replicate 11: 260 spots, 16,218 genes) and human breast cancer
-#' (layer 2: 251 spots, 14,789 genes).
+#' The data of SpatialDE's case studies, or others of the same kind where those cannot be had, and two that
+#' know the types of cells:
+#'
+#' | name | what | size | source |
+#' | --- | --- | --- | --- |
+#' | `"mob"` | mouse olfactory bulb, replicate 11, Spatial Transcriptomics | 16,218 genes, 260 spots | \enc{Ståhl}{Stahl} et al. (2016) |
+#' | `"breast_cancer"` | human breast cancer, layer 2, Spatial Transcriptomics | 14,789 genes, 251 spots | the same |
+#' | `"mob8"` | mouse olfactory bulb, replicate 8, with the proportions of 12 types of cells | 7,365 genes, 260 spots | the same; proportions of the package STANCE |
+#' | `"seqfish"` | mouse hippocampus, field 43, seqFISH | 249 genes, 131 cells | Shah et al. (2016) |
+#' | `"merfish"` | mouse preoptic area, one slice, MERFISH, with types of cells | 155 genes, 6,509 cells | Moffitt et al. (2018) |
+#' | `"fission"` | fission yeast under osmotic stress, two strains over time, bulk RNA-seq | 6,459 genes, 36 samples | Leong et al. (2014) |
 #'
 #' Files are looked for in the folder that the environment variable `PATINA_DATA` names and in the
 #' cache (`tools::R_user_dir("patina", "cache")`), plain or compressed with gzip. What is not there is
-#' downloaded once, from the repository of SpatialDE's analyses, and kept in the cache (by the package
+#' downloaded once, from public repositories on GitHub (SpatialDE's own for the first two, else SPARK-Analysis,
+#' SEraster, GPcounts and STANCE, each at a fixed commit), and kept in the cache (by the package
 #' BiocFileCache if it is installed). Every time a file is read its SHA-256 is checked, which needs R 4.5
-#' or the package digest.
+#' or the package digest. `"merfish"` needs the package SpatialExperiment, whose class its file holds.
 #'
-#' Counts are raw and nothing is filtered, except that spots of the bulb without a row in the sample
-#' table are left out. SpatialDE's analyses keep genes with a total of at least 3, then spots with
-#' more than 10 (bulb) or 5 (breast cancer) counts:
+#' Nothing is filtered, except that spots of the bulb without a row in the sample table are left out.
+#' SpatialDE's analyses keep genes with a total of at least 3, then spots with more than 10 (bulb) or 5
+#' (breast cancer) counts:
 #'
 #' ```r
 #' tissue <- load_dataset("mob")
@@ -47,29 +32,57 @@ dataset_files <- list(
 #' coords <- tissue$sample_info[colnames(counts), c("x", "y")]
 #' ```
 #'
-#' @param name `"mob"`, the mouse olfactory bulb, or `"breast_cancer"`.
-#' @returns A list of class `patina_dataset`:
-#'   - `counts`: a dgCMatrix, genes × spots, with names;
-#'   - `sample_info`: a data.frame with a row for each spot: `x`, `y` (in units of the array, about
-#'     1 between neighbours) and `total_counts` (for the bulb SpatialDE's own: of the genes with a
-#'     total of at least 3).
+#' @param name Which one.
+#' @returns A list of class `patina_dataset`, which can be given as `x` to all functions without
+#'   coordinates:
+#'   - `counts`: genes × spots, with names, a dgCMatrix; or `expression` where they are no counts any more:
+#'     transcripts divided by the cell's volume (`"merfish"`), counts normalised for depth (`"fission"`, a
+#'     matrix). Take logarithms, and test with `normalization = "none"`;
+#'   - `sample_info`: a data.frame with a row for each spot: `x` and `y` (`"fission"`: `minute`), which are
+#'     its coordinates; `total_counts` (for `"mob"` SpatialDE's own: of the genes with a total of at least
+#'     3); and what else is known: `z` (`"seqfish"`), `celltype`, `neurontype` (`"merfish"`), `strain`,
+#'     `replicate` (`"fission"`), `type1` to `type12` (`"mob8"`). Coordinates are in units of the array, about
+#'     1 between neighbours; `"seqfish"`: pixels; `"merfish"`: micrometres.
 #' @section Errors:
 #' `patina_error_download` if a file is neither there nor can be had, or is not what it should be,
 #' with the address and the place to put it.
 #' @references
 #' P. L. \enc{Ståhl}{Stahl} et al. (2016). Visualization and analysis of gene expression in tissue
 #' sections by spatial transcriptomics. *Science* 353. \doi{10.1126/science.aaf2403}
+#'
+#' S. Shah, E. Lubeck, W. Zhou, L. Cai (2016). In situ transcription profiling of single cells reveals spatial
+#' organization of cells in the mouse hippocampus. *Neuron* 92. \doi{10.1016/j.neuron.2016.10.001}
+#'
+#' J. R. Moffitt et al. (2018). Molecular, spatial, and functional single-cell profiling of the hypothalamic
+#' preoptic region. *Science* 362. \doi{10.1126/science.aau5324}
+#'
+#' H. S. Leong et al. (2014). A global non-coding RNA system modulates fission yeast protein levels in response
+#' to stress. *Nature Communications* 5. \doi{10.1038/ncomms4947}
 #' @seealso [example_tissue()], which needs no files.
 #' @export
 #' @examples
 #' \dontrun{
 #' # downloads 9 MB the first time
-#' load_dataset("mob")
+#' bulb <- load_dataset("mob")
+#' spatial_test(bulb)
 #' }
-load_dataset <- function(name = c("mob", "breast_cancer")) {
+load_dataset <- function(name = c("mob", "breast_cancer", "mob8", "seqfish", "merfish", "fission")) {
   call <- rlang::current_env()
   name <- checked(rlang::arg_match(name))
-  lines <- lapply(dataset_files[[name]], dataset_lines, call = call)
+  files <- dataset_files[[name]]
+  switch(
+    name,
+    mob = ,
+    breast_cancer = read_spots_in_rows(files, call),
+    seqfish = read_seqfish(files, call),
+    merfish = read_merfish(files, call),
+    fission = read_fission(files, call),
+    mob8 = read_mob8(files, call)
+  )
+}
+
+read_spots_in_rows <- function(files, call) {
+  lines <- lapply(files, dataset_lines, call = call)
   counts <- read_counts(lines$counts)
   sample_info <- if (is.null(lines$sample_info)) {
     places <- strsplit(colnames(counts), "x", fixed = TRUE)
@@ -85,166 +98,88 @@ load_dataset <- function(name = c("mob", "breast_cancer")) {
   new_dataset(counts[, rownames(sample_info)], sample_info)
 }
 
+read_seqfish <- function(files, call) {
+  # names are in quotes within quotes
+  counts <- read_counts(gsub("[\"']", "", dataset_lines(files$counts, call)))
+  sample_info <- utils::read.csv(text = dataset_lines(files$sample_info, call), row.names = 1L)
+  sample_info$total_counts <- Matrix::colSums(counts)
+  new_dataset(counts, sample_info, spots = "cells")
+}
+
+read_merfish <- function(files, call) {
+  checked(rlang::check_installed("SpatialExperiment", "to read this data set.", call = call))
+  cells <- dataset_object(files$cells, call)
+  sample_info <- as.data.frame(SummarizedExperiment::colData(cells))[c("celltype", "neurontype")]
+  sample_info <- data.frame(SpatialExperiment::spatialCoords(cells), sample_info)
+  expression <- SummarizedExperiment::assay(cells, "volnorm")
+  new_dataset(NULL, sample_info, expression = expression, spots = "cells")
+}
+
+read_fission <- function(files, call) {
+  expression <- as.matrix(utils::read.csv(
+    text = dataset_lines(files$expression, call),
+    row.names = 1L,
+    check.names = FALSE
+  ))
+  sample_info <- utils::read.csv(text = dataset_lines(files$sample_info, call), row.names = 1L)
+  sample_info <- sample_info[colnames(expression), c("minute", "strain", "replicate")]
+  new_dataset(NULL, sample_info, expression = expression, coords = "minute", spots = "samples")
+}
+
+read_mob8 <- function(files, call) {
+  bulb <- dataset_object(files$spots, call)
+  counts <- as_dgc(Matrix::Matrix(bulb$counts, sparse = TRUE, doDiag = FALSE))
+  colnames(bulb$prop) <- paste0("type", colnames(bulb$prop))
+  sample_info <- data.frame(bulb$pos, total_counts = Matrix::colSums(counts), bulb$prop)
+  new_dataset(counts, sample_info)
+}
+
 #' @export
 print.patina_dataset <- function(x, ...) {
+  values <- x$counts %||% x$expression
+  count <- function(n) format(n, big.mark = ",")
   cat(
     sprintf(
-      "A tissue of %s genes in %s spots\n",
-      format(nrow(x$counts), big.mark = ","),
-      format(ncol(x$counts), big.mark = ",")
+      "%s of %s genes in %s %s\n",
+      if (identical(attr(x, "coords"), c("x", "y"))) "A tissue" else "A time course",
+      count(nrow(values)),
+      count(ncol(values)),
+      attr(x, "spots")
     ),
-    "$counts: genes \u00d7 spots, sparse, ",
-    sprintf("%.0f%% not zero\n", 100 * Matrix::nnzero(x$counts) / length(x$counts)),
-    sprintf("$sample_info: %s\n", paste(names(x$sample_info), collapse = ", ")),
+    sprintf("$%s: genes \u00d7 %s, ", if (is.null(x$counts)) "expression" else "counts", attr(x, "spots")),
+    if (methods::is(values, "sparseMatrix")) "sparse" else "dense",
+    sprintf(", %.0f%% not zero\n", 100 * Matrix::nnzero(values) / length(values)),
+    paste(
+      strwrap(
+        sprintf("$sample_info: %s", paste(names(x$sample_info), collapse = ", ")),
+        cli::console_width(),
+        exdent = 2L
+      ),
+      collapse = "\n"
+    ),
+    "\n",
     if (!is.null(x$truth)) sprintf("$truth: %s\n", paste(names(x$truth), collapse = ", ")),
     sep = ""
   )
   invisible(x)
 }
 
-new_dataset <- function(counts, sample_info, truth = NULL) {
-  parts <- list(counts = counts, sample_info = sample_info)
-  parts$truth <- truth
-  structure(parts, class = "patina_dataset")
-}
-
-# Files -----------------------------------------------------------------------------------------
-
-#' The lines of a file, wherever it is, if it is the right one
+#' A data set as users get it
 #'
-#' @param file One of `dataset_files`.
+#' @param counts,expression One of them, the other is `NULL`.
+#' @param coords Which columns of `sample_info` are the coordinates.
+#' @param spots What a column is called.
 #' @noRd
-dataset_lines <- function(file, call, source = dataset_source) {
-  cache <- tools::R_user_dir("patina", "cache")
-  url <- paste(source, file$folder, file$name, sep = "/")
-  path <- find_file(file$name, c(Sys.getenv("PATINA_DATA"), cache)) %||%
-    download_file(url, cache, file$name, call)
-  # what is checked is what is read, not the file of a moment ago
-  content <- read_content(path, call)
-  if (!identical(sha256(content, call), file$sha256)) {
-    abort_patina(
-      c(
-        "{.path {path}} is not the file it should be: its SHA-256 differs.",
-        i = "Remove it, then it is downloaded again from {.url {url}};",
-        i = "or put a copy with SHA-256 {.val {file$sha256}} in its place."
-      ),
-      class = "download",
-      call = call
-    )
-  }
-  strsplit(rawToChar(content), "\r?\n")[[1L]]
-}
-
-#' The first of some folders that has a file, plain or compressed; `NULL` if none has
-#' @noRd
-find_file <- function(name, folders) {
-  paths <- file.path(rep(folders[nzchar(folders)], each = 2L), paste0(name, c("", ".gz")))
-  found <- paths[file.exists(paths)]
-  if (length(found) > 0L) found[[1L]]
-}
-
-#' Download a file into a folder
-#'
-#' BiocFileCache does it where it is installed. Either way the file has its own name at the end, and is found
-#' by that the next time.
-#' @noRd
-download_file <- function(url, folder, name, call, cached = rlang::is_installed("BiocFileCache")) {
-  path <- file.path(folder, name)
-  dir.create(folder, recursive = TRUE, showWarnings = FALSE)
-  old <- options(timeout = max(300, getOption("timeout")))
-  on.exit(options(old))
-  inform_patina("Downloading {.url {url}} to {.path {path}}.")
-  download <- if (cached) download_to_cache else download_to_folder
-  # a failure may be a warning, with the reason, before it is an error
-  reason <- NULL
-  tryCatch(
-    withCallingHandlers(
-      download(url, folder, name),
-      warning = function(cnd) {
-        reason <<- reason %||% conditionMessage(cnd)
-        rlang::cnd_muffle(cnd)
-      }
-    ),
-    error = function(cnd) {
-      reason <- reason %||% conditionMessage(cnd)
-      abort_patina(
-        c(
-          "{.file {name}} is not on this machine and cannot be downloaded.",
-          x = "{reason}",
-          i = "Download {.url {url}} to {.path {path}};",
-          i = "or name the folder that has it by {.code Sys.setenv(PATINA_DATA = )}."
-        ),
-        class = "download",
-        call = call
-      )
-    }
-  )
-  path
-}
-
-download_to_cache <- function(url, folder, name) {
-  cache <- BiocFileCache::BiocFileCache(folder, ask = FALSE)
-  # of a file that was removed since
-  known <- BiocFileCache::bfcquery(cache, name, "rname", exact = TRUE)$rid
-  if (length(known) > 0L) {
-    BiocFileCache::bfcremove(cache, known)
-  }
-  BiocFileCache::bfcadd(cache, name, fpath = url, rtype = "web", fname = "exact")
-}
-
-download_to_folder <- function(url, folder, name) {
-  part <- tempfile(tmpdir = folder, fileext = ".part")
-  on.exit(unlink(part))
-  status <- utils::download.file(url, part, mode = "wb", quiet = TRUE)
-  if (status != 0L || !file.rename(part, file.path(folder, name))) {
-    stop("the download did not succeed")
-  }
-}
-
-#' What is in a file, compressed or not
-#' @noRd
-read_content <- function(path, call) {
-  damaged <- function(cnd) {
-    abort_patina(
-      c(
-        "{.path {path}} cannot be read.",
-        x = "{conditionMessage(cnd)}",
-        i = "Remove it, then it is downloaded again."
-      ),
-      class = "download",
-      call = call
-    )
-  }
-  tryCatch(
-    {
-      con <- gzfile(path, "rb")
-      on.exit(close(con))
-      parts <- list()
-      while (length(part <- readBin(con, "raw", 1e7)) > 0L) {
-        parts <- c(parts, list(part))
-      }
-      do.call(c, c(list(raw()), parts))
-    },
-    error = damaged,
-    warning = damaged
-  )
-}
-
-sha256 <- function(content, call) {
-  if (exists("sha256sum", asNamespace("tools"))) {
-    return(unname(getExportedValue("tools", "sha256sum")(bytes = content)))
-  }
-  if (!rlang::is_installed("digest")) {
-    abort_patina(
-      c(
-        "Data are checked by their SHA-256, which needs R 4.5 or the package {.pkg digest}.",
-        i = "Install it: {.code install.packages(\"digest\")}."
-      ),
-      class = "download",
-      call = call
-    )
-  }
-  digest::digest(content, algo = "sha256", serialize = FALSE)
+new_dataset <- function(
+  counts,
+  sample_info,
+  truth = NULL,
+  expression = NULL,
+  coords = c("x", "y"),
+  spots = "spots"
+) {
+  parts <- list(counts = counts, expression = expression, sample_info = sample_info, truth = truth)
+  structure(parts[lengths(parts) > 0L], coords = coords, spots = spots, class = "patina_dataset")
 }
 
 #' A table of counts with spots in rows, as a dgCMatrix of genes × spots

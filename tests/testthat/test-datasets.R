@@ -20,6 +20,46 @@ test_that("breast cancer's places come from the names of its spots", {
   expect_snapshot(print(tissue))
 })
 
+test_that("the other data sets are read as their sources have them, and tested as they are", {
+  withr::local_envvar(PATINA_DATA = dirname(data_path("seqFISH_field43_countdata.csv.gz")))
+  cells <- load_dataset("seqfish")
+  expect_identical(dim(cells$counts), c(249L, 131L))
+  expect_identical(cells$counts["Emx2", "C1"], 13)
+  expect_identical(unlist(cells$sample_info["C1", c("x", "y", "z")]), c(x = 686L, y = 352L, z = 1L))
+  results <- spatial_test(cells, normalization = "anscombe", pval_method = "spatialde", threads = 1)
+  expect_identical(
+    results,
+    spatial_test(
+      cells$counts,
+      cells$sample_info[c("x", "y")],
+      normalization = "anscombe",
+      pval_method = "spatialde",
+      threads = 1
+    )
+  )
+
+  yeast <- load_dataset("fission")
+  expect_identical(dim(yeast$expression), c(6459L, 36L))
+  expect_identical(sort(unique(yeast$sample_info$minute)), c(0L, 15L, 30L, 60L, 120L, 180L))
+  expect_identical(attr(as_input(yeast)$coords, "dimnames")[[2L]], "minute")
+  expect_snapshot(print(yeast))
+
+  bulb <- load_dataset("mob8")
+  expect_identical(dim(bulb$counts), c(7365L, 260L))
+  expect_equal(rowSums(bulb$sample_info[paste0("type", 1:12)]), rep(1, 260), ignore_attr = TRUE)
+  expect_snapshot(print(bulb))
+})
+
+test_that("MERFISH cells come with their types", {
+  skip_if_not_installed("SpatialExperiment")
+  withr::local_envvar(PATINA_DATA = dirname(data_path("merfish_mousePOA.rda")))
+  tissue <- load_dataset("merfish")
+  expect_identical(dim(tissue$expression), c(155L, 6509L))
+  expect_identical(names(tissue$sample_info), c("x", "y", "celltype", "neurontype"))
+  expect_identical(sum(tissue$sample_info$celltype == "Ependymal"), 202L)
+  expect_error(spatial_test(tissue), "Counts must be", class = "patina_error_counts")
+})
+
 test_that("tables are read sparse, whatever separates them", {
   table <- data.frame(A = c(1L, 0L, 30L), `B-1` = c(0L, 0L, 2L), C = 0L, check.names = FALSE)
   rownames(table) <- c("1x2", "1.5x2", "3x4")
@@ -49,7 +89,7 @@ local_source <- function(frame = parent.frame()) {
     url = paste0("file://", folder),
     file = list(
       name = "counts.csv",
-      folder = "source",
+      source = paste0("file://", folder, "/source"),
       sha256 = sha256(readBin(path, "raw", file.size(path)), NULL)
     ),
     path = path,
@@ -80,7 +120,7 @@ test_that("downloads are kept under their names, with and without BiocFileCache"
 
 test_that("a file is downloaded once, and checked whenever it is read", {
   source <- local_source()
-  read <- \(file = source$file) suppressMessages(dataset_lines(file, NULL, source$url))
+  read <- \(file = source$file) suppressMessages(dataset_lines(file, NULL))
   expect_identical(read(), c("some counts", "and more"))
   unlink(source$path)
   expect_identical(read(), c("some counts", "and more"))
@@ -98,7 +138,7 @@ test_that("files in PATINA_DATA are checked too, plain and compressed", {
   source <- local_source()
   folder <- withr::local_tempdir()
   withr::local_envvar(PATINA_DATA = folder)
-  read <- \() dataset_lines(source$file, NULL, "file:///nowhere")
+  read <- \() dataset_lines(source$file, NULL)
   con <- gzfile(file.path(folder, "counts.csv.gz"), "wb")
   writeLines(c("some counts", "and more"), con)
   close(con)
@@ -117,8 +157,9 @@ test_that("a data set that is nowhere names address and place, and the folder ne
   dir.create(file.path(above, "shared", "data"), recursive = TRUE)
   writeLines("planted", file.path(above, "shared", "data", "Rep11_MOB_0.csv"))
   withr::local_dir(file.path(above, "here"))
+  file <- utils::modifyList(dataset_files$mob$counts, list(source = "file:///nowhere/MouseOB/data"))
   error <- expect_error(
-    suppressMessages(dataset_lines(dataset_files$mob$counts, NULL, "file:///nowhere")),
+    suppressMessages(dataset_lines(file, NULL)),
     class = "patina_error_download"
   )
   expect_match(conditionMessage(error), "file:///nowhere/MouseOB/data/Rep11_MOB_0.csv")
