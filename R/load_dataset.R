@@ -5,14 +5,16 @@
 #' The data of SpatialDE's case studies, or others of the same kind where those cannot be had, and two that
 #' know the types of cells:
 #'
-#' | name | what | size | source |
-#' | --- | --- | --- | --- |
-#' | `"mob"` | mouse olfactory bulb, replicate 11, Spatial Transcriptomics | 16,218 genes, 260 spots | \enc{Ståhl}{Stahl} et al. (2016) |
-#' | `"breast_cancer"` | human breast cancer, layer 2, Spatial Transcriptomics | 14,789 genes, 251 spots | the same |
-#' | `"mob8"` | mouse olfactory bulb, replicate 8, with the proportions of 12 types of cells | 7,365 genes, 260 spots | the same; proportions of the package STANCE |
-#' | `"seqfish"` | mouse hippocampus, field 43, seqFISH | 249 genes, 131 cells | Shah et al. (2016) |
-#' | `"merfish"` | mouse preoptic area, one slice, MERFISH, with types of cells | 155 genes, 6,509 cells | Moffitt et al. (2018) |
-#' | `"fission"` | fission yeast under osmotic stress, two strains over time, bulk RNA-seq | 6,459 genes, 36 samples | Leong et al. (2014) |
+#' - `"mob"`: mouse olfactory bulb, replicate 11, Spatial Transcriptomics (\enc{Ståhl}{Stahl} et al. 2016):
+#'   16,218 genes, 260 spots;
+#' - `"breast_cancer"`: human breast cancer, layer 2, of the same study: 14,789 genes, 251 spots;
+#' - `"mob8"`: mouse olfactory bulb, replicate 8, of the same study, with the proportions of 12 types of cells
+#'   from the package STANCE: 7,365 genes, 260 spots;
+#' - `"seqfish"`: mouse hippocampus, field 43, seqFISH (Shah et al. 2016): 249 genes, 131 cells;
+#' - `"merfish"`: mouse preoptic area, one slice, MERFISH, with types of cells (Moffitt et al. 2018): 155 genes,
+#'   6,509 cells;
+#' - `"fission"`: fission yeast under osmotic stress, two strains over time, bulk RNA-seq (Leong et al. 2014):
+#'   6,459 genes, 36 samples.
 #'
 #' Files are looked for in the folder that the environment variable `PATINA_DATA` names and in the
 #' cache (`tools::R_user_dir("patina", "cache")`), plain or compressed with gzip. What is not there is
