@@ -1,12 +1,16 @@
 //! Automatic expression histology.
 
-use crate::convert::{locations, matrix, message};
+use crate::convert::{kernels, locations, matrix, message};
 use crate::run::{in_own_pool, in_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
 use faer::MatRef;
 use patina_core::patterns::{Fitted, Settings, find_patterns, predict};
-use patina_core::{Approximation, Kernel, Spectrum};
+use patina_core::prepare::spectra;
+use patina_core::{Approximation, Request};
+
+/// The family of a pattern's kernel.
+const KERNEL: &str = "SE";
 
 /// The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
 /// @noRd
@@ -26,8 +30,7 @@ fn rust_find_patterns(
     threads: i32,
 ) -> Result<List> {
     let locations = locations(&coords, sizes)?;
-    let kernels: Vec<Kernel> =
-        lengthscales.iter().map(|&lengthscale| Kernel::SquaredExponential { lengthscale }).collect();
+    let kernels = kernels(&vec![KERNEL.to_string(); lengthscales.len()], lengthscales)?;
     let count = |x: i32| x.max(0) as usize;
     let settings = Settings {
         n_patterns: n_patterns.iter().map(|&c| count(c)).collect(),
@@ -38,7 +41,8 @@ fn rust_find_patterns(
     };
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let y = matrix(&y);
-    let spectra = in_own_pool(threads, move || Spectrum::all(&kernels, &locations, approximation))?;
+    let request = Request::eigenpairs(approximation);
+    let spectra = in_own_pool(threads, move || spectra(&kernels, &locations, request))?;
     let fit = in_pool(threads, || find_patterns(&spectra, y, &settings))?;
 
     let selection = list!(
@@ -82,9 +86,10 @@ fn rust_predict_patterns(
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let sample: Vec<usize> = sample.iter().map(|&s| s.max(1) as usize - 1).collect();
     let (new, coefficients) = (matrix(&new), matrix(&coefficients));
-    let kernel = Kernel::SquaredExponential { lengthscale };
+    let kernels = kernels(&[KERNEL.to_string()], &[lengthscale])?;
     let own = locations.clone();
-    let spectra = in_own_pool(threads, move || Spectrum::all(&[kernel], &own, approximation))?;
+    let request = Request::eigenpairs(approximation);
+    let spectra = in_own_pool(threads, move || spectra(&kernels, &own, request))?;
     let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
     let prediction = in_pool(threads, || predict(&spectra[0], &locations, fitted, new, &sample))?;
     Ok(list!(value = to_r(prediction.means.as_ref()), se = to_r(prediction.std_errors.as_ref())))

@@ -6,7 +6,7 @@ use extendr_api::Result;
 use extendr_api::prelude::*;
 use patina_core::model_search::{Comparison, compare};
 use patina_core::spatial_test::{GeneFit, KernelFit, Status};
-use patina_core::{Approximation, SpatialTest};
+use patina_core::{Approximation, Request, SpatialTest};
 
 /// SpatialDE's default lengthscales.
 /// @noRd
@@ -35,7 +35,7 @@ fn rust_prepare_test(
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
     let test = in_own_pool(threads, move || {
-        let test = SpatialTest::with_groups(&kernels, &groups, locations, approximation)?;
+        let test = SpatialTest::with_groups(&kernels, &groups, locations, Request::test(approximation))?;
         if calibrated { test.calibrate() } else { Ok(test) }
     })?;
     Ok(ExternalPtr::new(test))

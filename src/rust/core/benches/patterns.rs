@@ -11,7 +11,7 @@ use std::hint::black_box;
 fn patterns(c: &mut Criterion) {
     let coords = Mat::from_fn(260, 2, |i, j| if j == 0 { (i % 16) as f64 } else { (i / 16) as f64 });
     let locations = Locations::new(coords.as_ref()).expect("a lattice");
-    let kernel = Kernel::SquaredExponential { lengthscale: 1.9 };
+    let kernel = Kernel::squared_exponential(1.9).unwrap();
     let spectra = [Spectrum::dense(kernel, &locations).expect("a spectrum")];
     // Twelve waves, and noise from a quadratic residue sequence.
     let y = Mat::from_fn(260, 400, |i, g| {

@@ -4,36 +4,28 @@
 use criterion::{Criterion, criterion_main};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
+use patina_core::random::SplitMix64;
 use patina_core::{Kernel, Locations, SpatialTest};
 use std::time::Duration;
 
 const GENES: usize = 14_859;
 
-/// Uniform numbers in [0, 1).
-fn random(seed: u64) -> impl FnMut() -> f64 {
-    let mut state = seed;
-    move || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 11) as f64 / (1u64 << 53) as f64
-    }
-}
-
 fn bulb_sized() -> (Locations, Vec<Kernel>, Mat<f64>) {
-    let mut random = random(1);
+    let mut random = SplitMix64::new(1, &[]);
     let coords = Mat::from_fn(260, 2, |i, k| {
         let place = if k == 0 { i % 20 } else { i / 20 };
-        place as f64 + 0.1 * random()
+        place as f64 + 0.1 * random.uniform()
     });
     let locations = Locations::new(coords.as_ref()).expect("good locations");
     let kernels = locations
         .default_grid(10)
         .into_iter()
-        .map(|lengthscale| Kernel::SquaredExponential { lengthscale })
+        .map(|lengthscale| Kernel::squared_exponential(lengthscale).unwrap())
         .collect();
     // Sparse counts on a log scale, one gene in twenty with a gradient.
     let y = Mat::from_fn(260, GENES, |i, g| {
         let signal = if g % 20 == 0 { 0.2 * coords[(i, 0)] } else { 0.0 };
-        (0.7 + (random() * (1.0 + (g % 7) as f64)).floor()).ln() + signal
+        (0.7 + (random.uniform() * (1.0 + (g % 7) as f64)).floor()).ln() + signal
     });
     (locations, kernels, y)
 }

@@ -12,7 +12,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use common::{Random, Tester};
+use common::{Random, Tester, default_kernels};
 use faer::Mat;
 use patina_core::{Locations, null};
 use rayon::prelude::*;
@@ -76,7 +76,7 @@ fn main() {
     let seed = number(3, 1);
     let coords = tissue(n, &mut Random::new(seed));
     let locations = Locations::new(coords.as_ref()).expect("locations");
-    let tester = Tester::new(&locations, &DELTAS);
+    let tester = Tester::new(&default_kernels(&locations), &locations, &DELTAS);
     let weights: Vec<Vec<f64>> =
         DESIGNS.iter().map(|design| design.weights(tester.forms.weights())).collect();
 

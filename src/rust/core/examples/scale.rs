@@ -10,7 +10,7 @@ mod common;
 use common::Random;
 use faer::Mat;
 use patina_core::spatial_test::{GeneFit, Status};
-use patina_core::{Approximation, Kernel, Locations, SpatialTest};
+use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest};
 use std::time::Instant;
 
 fn locations(layout: &str, n: usize) -> Locations {
@@ -65,14 +65,14 @@ fn main() {
     let start = Instant::now();
     let grid = locations.default_grid(10);
     let kernels: Vec<Kernel> =
-        grid.iter().map(|&lengthscale| Kernel::SquaredExponential { lengthscale }).collect();
+        grid.iter().map(|&lengthscale| Kernel::squared_exponential(lengthscale).unwrap()).collect();
     println!("grid: {:.2} s", start.elapsed().as_secs_f64());
     let y = genes(&locations, count);
     println!("start: {:.2} GB", peak());
 
     let prepare = |name: &str| {
-        let approximation = Approximation::from_name(name).expect("an approximation");
-        SpatialTest::with_groups(&kernels, &[0; 10], locations.clone(), approximation).expect("kernels")
+        let request = Request::test(Approximation::from_name(name).expect("an approximation"));
+        SpatialTest::with_groups(&kernels, &[0; 10], locations.clone(), request).expect("kernels")
     };
     let start = Instant::now();
     let mut test = prepare(approximation);

@@ -44,12 +44,22 @@ pub enum Error {
         must_be: &'static str,
     },
     /// No engine can take this kernel over so many locations.
-    #[error("{n} locations are too many for the {} kernel of lengthscale {:.4}", .kernel.name(), .kernel.scale())]
+    #[error("{n} locations are too many for the {kernel} kernel of lengthscale {scale:.4}")]
     Unsupported {
-        /// The kernel.
-        kernel: crate::Kernel,
+        /// The kernel's name.
+        kernel: &'static str,
+        /// Its lengthscale or period.
+        scale: f64,
         /// Locations given.
         n: usize,
+    },
+    /// The engines that were chosen take more memory than there is.
+    #[error("about {:.1} GB of memory are needed, and {:.1} GB are available", .needed / 1e9, .available / 1e9)]
+    Memory {
+        /// Bytes needed.
+        needed: f64,
+        /// Bytes available.
+        available: f64,
     },
     /// A decomposition did not converge.
     #[error("the eigendecomposition of the {0} kernel did not converge")]

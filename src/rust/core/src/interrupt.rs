@@ -55,21 +55,23 @@ pub(crate) fn check() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{irregular, normal, se};
     use crate::patterns::{Settings, find_patterns};
-    use crate::testing::{irregular, normal};
-    use crate::{Approximation, Kernel, SpatialTest, Spectrum};
+    use crate::{Approximation, Request, SpatialTest, Spectrum};
     use faer::Mat;
 
     #[test]
     fn all_long_work_ends_when_its_token_is_set_and_none_before() {
         let locations = irregular(300, 2, 5);
-        let kernels = [0.5, 3.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
+        let kernels = [0.5, 3.0].map(se);
         let mut normal = normal(6);
         let y = Mat::from_fn(300, 40, |_, _| normal());
         let settings = Settings { n_patterns: vec![2], restarts: 2, ..Settings::default() };
         for approximation in [Approximation::Exact, Approximation::PivotedCholesky, Approximation::Krylov] {
-            let prepare =
-                || SpatialTest::with_groups(&kernels, &[0, 0], locations.clone(), approximation)?.calibrate();
+            let prepare = || {
+                SpatialTest::with_groups(&kernels, &[0, 0], locations.clone(), Request::test(approximation))?
+                    .calibrate()
+            };
             let token = Interrupt::new();
             let pool = token.pool(2).unwrap();
             let test = pool.install(prepare).unwrap();
@@ -92,12 +94,13 @@ mod tests {
     #[test]
     fn work_that_is_under_way_ends() {
         let locations = irregular(20_000, 2, 7);
-        let kernels = [0.5, 1.0, 20.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
+        let kernels = [0.5, 1.0, 20.0].map(se);
         let token = Interrupt::new();
         let pool = token.pool(1).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         pool.spawn(move || {
-            let made = SpatialTest::with_groups(&kernels, &[0, 0, 0], locations, Approximation::Auto);
+            let made =
+                SpatialTest::with_groups(&kernels, &[0, 0, 0], locations, Request::test(Approximation::Auto));
             sender.send(made.map(|_| ())).unwrap();
         });
         std::thread::sleep(std::time::Duration::from_millis(300));

@@ -1,117 +1,207 @@
-//! The covariance functions. This file is the only one that knows their formulas.
+//! The covariance functions: their formulas, and what follows from these. No other file knows one.
 
 use crate::error::{Error, Result};
 use crate::locations::Locations;
 use faer::Mat;
 use serde::{Deserialize, Serialize};
+use std::f64::consts::PI;
 use std::ops::Range;
 
 /// Values below this are set to zero: subnormal numbers slow a matrix product down fourfold.
 const NEGLIGIBLE: f64 = 1e-30;
 
-/// A covariance function over locations.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum Kernel {
-    /// Squared exponential, `exp(-r² / (2 l²))`; name `SE`.
-    SquaredExponential {
-        /// The lengthscale l, in units of the coordinates, > 0.
-        lengthscale: f64,
-    },
-    /// Cosine, `cos(2 pi r / p)`; name `PER`. Not positive definite beyond one dimension: negative
-    /// eigenvalues count as zero.
-    Cosine {
-        /// The period p, in units of the coordinates, > 0.
-        period: f64,
-    },
-    /// Linear, `X Xᵀ / max(X Xᵀ)`; name `linear`.
+/// The families of kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Family {
+    SquaredExponential,
+    Cosine,
     Linear,
 }
 
+/// The families by their names.
+const NAMES: [(&str, Family); 3] =
+    [("SE", Family::SquaredExponential), ("PER", Family::Cosine), ("linear", Family::Linear)];
+
+/// A covariance function over locations, with checked parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Kernel {
+    family: Family,
+    /// Lengthscale or period, positive; NaN for the linear kernel.
+    scale: f64,
+}
+
 impl Kernel {
-    /// The kernel of that name (`SE`, `PER`, `linear`); `scale` is the lengthscale or the period.
+    /// Squared exponential, `exp(-r² / (2 l²))`; name `SE`.
+    ///
+    /// # Errors
+    /// A lengthscale (in units of the coordinates) that is not positive and finite.
+    pub fn squared_exponential(lengthscale: f64) -> Result<Self> {
+        Self::with_scale(Family::SquaredExponential, lengthscale)
+    }
+
+    /// Cosine, `cos(2 pi r / p)`; name `PER`. Not positive semidefinite beyond one dimension: negative eigenvalues
+    /// count as zero.
+    ///
+    /// # Errors
+    /// A period (in units of the coordinates) that is not positive and finite.
+    pub fn cosine(period: f64) -> Result<Self> {
+        Self::with_scale(Family::Cosine, period)
+    }
+
+    /// Linear, `X Xᵀ / max(X Xᵀ)`; name `linear`.
+    pub fn linear() -> Self {
+        Self { family: Family::Linear, scale: f64::NAN }
+    }
+
+    /// The kernel of that name (`SE`, `PER`, `linear`); `scale` is the lengthscale or the period, which the linear
+    /// kernel does without.
+    ///
+    /// # Errors
+    /// An unknown name, or a scale that is not positive and finite.
     pub fn from_name(name: &str, scale: f64) -> Result<Self> {
-        let positive = || {
-            if scale > 0.0 && scale.is_finite() {
-                Ok(scale)
-            } else {
-                Err(Error::Parameter { name: "lengthscale", value: scale, must_be: "positive and finite" })
-            }
-        };
-        match name {
-            "SE" => Ok(Self::SquaredExponential { lengthscale: positive()? }),
-            "PER" => Ok(Self::Cosine { period: positive()? }),
-            "linear" => Ok(Self::Linear),
-            _ => Err(Error::Parameter { name: "kernel", value: f64::NAN, must_be: "SE, PER or linear" }),
+        match NAMES.iter().find(|(known, _)| *known == name) {
+            Some((_, Family::Linear)) => Ok(Self::linear()),
+            Some((_, family)) => Self::with_scale(*family, scale),
+            None => Err(Error::Parameter { name: "kernel", value: f64::NAN, must_be: "SE, PER or linear" }),
+        }
+    }
+
+    fn with_scale(family: Family, scale: f64) -> Result<Self> {
+        if scale > 0.0 && scale.is_finite() {
+            Ok(Self { family, scale })
+        } else {
+            Err(Error::Parameter { name: "lengthscale", value: scale, must_be: "positive and finite" })
         }
     }
 
     /// The kernel's name: `SE`, `PER` or `linear`.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::SquaredExponential { .. } => "SE",
-            Self::Cosine { .. } => "PER",
-            Self::Linear => "linear",
-        }
+        NAMES.iter().find(|(_, family)| *family == self.family).map_or("", |(name, _)| name)
     }
 
     /// The lengthscale or the period; NaN for the linear kernel.
     pub fn scale(&self) -> f64 {
-        match *self {
-            Self::SquaredExponential { lengthscale } => lengthscale,
-            Self::Cosine { period } => period,
-            Self::Linear => f64::NAN,
-        }
+        self.scale
     }
 
     /// Parameters of the whole model (mean, variance, delta and the kernel's own), M in the BIC.
     pub fn parameters(&self) -> usize {
-        match self {
-            Self::SquaredExponential { .. } | Self::Cosine { .. } => 4,
-            Self::Linear => 3,
+        match self.family {
+            Family::SquaredExponential | Family::Cosine => 4,
+            Family::Linear => 3,
         }
     }
 
-    /// The kernel prepared for some locations.
-    pub fn at<'a>(&self, locations: &'a Locations) -> KernelAt<'a> {
-        let shape = match *self {
-            Self::SquaredExponential { lengthscale } => Shape::Se(-0.5 / (lengthscale * lengthscale)),
-            Self::Cosine { period } => Shape::Cosine(2.0 * std::f64::consts::PI / period),
-            Self::Linear => {
-                let coords = locations.coords();
-                // The largest entry of X Xᵀ lies on its diagonal.
-                let largest = (0..locations.len())
-                    .map(|i| (0..locations.dim()).map(|k| coords[(i, k)] * coords[(i, k)]).sum())
-                    .fold(0.0_f64, f64::max);
-                Shape::Linear(1.0 / largest)
+    /// Whether K has no negative eigenvalues, wherever the locations are.
+    pub fn is_psd(&self) -> bool {
+        match self.family {
+            Family::SquaredExponential | Family::Linear => true,
+            Family::Cosine => false,
+        }
+    }
+
+    /// Whether the function is analytic, so that K's eigenvalues fall faster than any power where it is longer than
+    /// the locations' spacing.
+    pub fn is_smooth(&self) -> bool {
+        match self.family {
+            Family::SquaredExponential | Family::Cosine | Family::Linear => true,
+        }
+    }
+
+    /// The distance in lengthscales from which on the kernel is below `exp(log_cutoff)`; `None` if it never ends.
+    pub fn reach(&self, log_cutoff: f64) -> Option<f64> {
+        match self.family {
+            Family::SquaredExponential => Some((-2.0 * log_cutoff).sqrt()),
+            Family::Cosine | Family::Linear => None,
+        }
+    }
+
+    /// A length, and the wave number (in units of its inverse) from which on the kernel's spectral density is below
+    /// `tolerance` of its largest value; `None` for a kernel that has none.
+    pub fn band(&self, tolerance: f64) -> Option<(f64, f64)> {
+        match self.family {
+            Family::SquaredExponential => Some((self.scale, (-2.0 * tolerance.ln()).sqrt())),
+            // All its waves have the length p: wave number 2 pi / p.
+            Family::Cosine => Some((self.scale / PI, 2.0)),
+            Family::Linear => None,
+        }
+    }
+
+    /// The covariance as a function of the squared distance; `None` if it depends on more.
+    pub fn radial(&self) -> Option<Radial> {
+        match self.family {
+            Family::SquaredExponential => {
+                Some(Radial::SquaredExponential { factor: -0.5 / (self.scale * self.scale) })
             }
-        };
-        KernelAt { locations, shape }
+            Family::Cosine => Some(Radial::Cosine { factor: 2.0 * PI / self.scale }),
+            Family::Linear => None,
+        }
+    }
+
+    /// The kernel over some locations.
+    pub fn at<'a>(&self, locations: &'a Locations) -> KernelAt<'a> {
+        let form = self.radial().map_or_else(
+            || {
+                // The largest entry of X Xᵀ lies on its diagonal.
+                let largest = (0..locations.len()).map(|i| dot(locations, i, i)).fold(0.0_f64, f64::max);
+                Form::Linear { factor: 1.0 / largest }
+            },
+            Form::Radial,
+        );
+        KernelAt { kernel: *self, locations, form }
     }
 }
 
-enum Shape {
-    Se(f64),
-    Cosine(f64),
-    Linear(f64),
+/// A covariance as a function of the distance, 1 at 0.
+#[derive(Debug, Clone, Copy)]
+pub enum Radial {
+    /// `exp(factor r²)`.
+    SquaredExponential {
+        /// -1 / (2 l²).
+        factor: f64,
+    },
+    /// `cos(factor r)`.
+    Cosine {
+        /// 2 pi / p.
+        factor: f64,
+    },
+}
+
+impl Radial {
+    /// The covariance at a squared distance.
+    #[inline]
+    pub fn value(&self, squared_distance: f64) -> f64 {
+        match *self {
+            Self::SquaredExponential { factor } => (factor * squared_distance).exp(),
+            Self::Cosine { factor } => (factor * squared_distance.sqrt()).cos(),
+        }
+    }
+}
+
+enum Form {
+    Radial(Radial),
+    Linear { factor: f64 },
 }
 
 /// A kernel over given locations: K's entries.
 pub struct KernelAt<'a> {
+    kernel: Kernel,
     locations: &'a Locations,
-    shape: Shape,
+    form: Form,
 }
 
 impl KernelAt<'_> {
+    /// The kernel's name.
+    pub fn name(&self) -> &'static str {
+        self.kernel.name()
+    }
+
     /// K's entry for two locations of one sample.
     #[inline]
     pub fn value(&self, i: usize, j: usize) -> f64 {
-        let value = match self.shape {
-            Shape::Se(factor) => (factor * self.locations.squared_distance(i, j)).exp(),
-            Shape::Cosine(factor) => (factor * self.locations.squared_distance(i, j).sqrt()).cos(),
-            Shape::Linear(factor) => {
-                let x = self.locations.coords();
-                factor * (0..x.ncols()).map(|k| x[(i, k)] * x[(j, k)]).sum::<f64>()
-            }
+        let value = match &self.form {
+            Form::Radial(radial) => radial.value(self.locations.squared_distance(i, j)),
+            Form::Linear { factor } => factor * dot(self.locations, i, j),
         };
         if value.abs() < NEGLIGIBLE { 0.0 } else { value }
     }
@@ -127,5 +217,75 @@ impl KernelAt<'_> {
             }
         }
         k
+    }
+}
+
+/// xᵢᵀ xⱼ.
+#[inline]
+fn dot(locations: &Locations, i: usize, j: usize) -> f64 {
+    let x = locations.coords();
+    (0..x.ncols()).map(|k| x[(i, k)] * x[(j, k)]).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faer::mat;
+
+    fn close(got: f64, expected: f64) {
+        assert!((got - expected).abs() < 1e-14, "{got} {expected}");
+    }
+
+    #[test]
+    fn each_kernel_has_its_formula() {
+        // A right triangle of sides 3, 4, 5, and two more points that make five.
+        let coords = mat![[0.0, 0.0], [3.0, 0.0], [3.0, 4.0], [1.0, 1.0], [0.0, 2.0]];
+        let locations = Locations::new(coords.as_ref()).unwrap();
+        let value = |kernel: Kernel, i, j| kernel.at(&locations).value(i, j);
+        let se = Kernel::squared_exponential(2.5).unwrap();
+        close(value(se, 0, 2), (-2.0_f64).exp());
+        close(value(se, 0, 1), (-9.0_f64 / 12.5).exp());
+        let cosine = Kernel::cosine(12.0).unwrap();
+        close(value(cosine, 0, 1), 0.0);
+        close(value(cosine, 1, 2), -0.5);
+        close(value(cosine, 0, 2), -0.75_f64.sqrt());
+        // The largest of X Xᵀ is the third point's with itself, 25.
+        let linear = Kernel::linear();
+        close(value(linear, 2, 2), 1.0);
+        close(value(linear, 1, 2), 9.0 / 25.0);
+        close(value(linear, 3, 4), 2.0 / 25.0);
+        close(value(linear, 0, 2), 0.0);
+        for kernel in [se, cosine] {
+            close(value(kernel, 3, 3), 1.0);
+        }
+    }
+
+    #[test]
+    fn what_follows_from_the_formulas_is_right() {
+        for kernel in [Kernel::squared_exponential(0.7).unwrap()] {
+            let radial = kernel.radial().unwrap();
+            for log_cutoff in [-1.0, -8.0, -18.0] {
+                let distance = kernel.reach(log_cutoff).unwrap() * kernel.scale();
+                let value = radial.value(distance * distance);
+                assert!((value.ln() / log_cutoff - 1.0).abs() < 1e-9, "{}: {value}", kernel.name());
+            }
+        }
+        // The spectral density of SE is exp(-k² l² / 2).
+        let (length, wave) = Kernel::squared_exponential(3.0).unwrap().band(1e-6).unwrap();
+        close((-0.5 * (wave / length * 3.0).powi(2)).exp() * 1e6, 1.0);
+        // A cosine of period 5 has the wave number 2 pi / 5.
+        let (length, wave) = Kernel::cosine(5.0).unwrap().band(1e-6).unwrap();
+        close(wave / length, 2.0 * PI / 5.0);
+    }
+
+    #[test]
+    fn names_lead_back_to_their_kernels_and_wrong_parameters_are_refused() {
+        for (name, _) in NAMES {
+            assert_eq!(Kernel::from_name(name, 2.0).unwrap().name(), name);
+        }
+        assert!(Kernel::from_name("Matern", 1.0).is_err());
+        for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(Kernel::squared_exponential(scale).is_err() && Kernel::cosine(scale).is_err());
+        }
     }
 }

@@ -4,30 +4,35 @@
 //! (Svensson, Teichmann, Stegle 2018, doi:10.1038/nmeth.4636). The modules follow the computation:
 //! [`locations`], [`kernel`] and [`spectrum`] turn coordinates into eigenpairs.
 
-mod cholesky;
+pub mod engine;
 pub mod error;
+#[cfg(test)]
+mod fixtures;
+mod gene;
 pub mod interrupt;
+mod kd_tree;
 pub mod kernel;
 pub mod krylov;
-mod landmarks;
 pub mod likelihood;
 pub mod locations;
-mod log_det;
+pub mod model;
 pub mod model_search;
 pub mod null;
 pub mod patterns;
+pub mod prepare;
 pub mod qvalue;
+pub mod random;
+mod serde_matrix;
 pub mod spatial_test;
+pub mod spectral;
 pub mod spectrum;
 pub mod storage;
-#[cfg(test)]
-mod testing;
-mod tree;
 
+pub use engine::{Approximation, Request};
 pub use error::{Error, Result};
 pub use interrupt::Interrupt;
 pub use kernel::Kernel;
 pub use locations::Locations;
 pub use null::NullForms;
 pub use spatial_test::SpatialTest;
-pub use spectrum::{Approximation, Spectrum};
+pub use spectrum::Spectrum;

@@ -1,7 +1,7 @@
 //! Where expression was measured: points in one to three dimensions, in one or several samples.
 
 use crate::error::{Error, Result};
-use crate::tree::Tree;
+use crate::kd_tree::KdTree;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -12,7 +12,7 @@ use std::ops::Range;
 /// have no distance and do not depend on each other.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Locations {
-    #[serde(with = "crate::storage::matrix")]
+    #[serde(with = "crate::serde_matrix")]
     coords: Mat<f64>,
     samples: Vec<Range<usize>>,
 }
@@ -95,22 +95,30 @@ impl Locations {
         sum
     }
 
+    /// A k-d tree for each sample.
+    pub(crate) fn trees(&self) -> Vec<KdTree> {
+        self.samples.iter().map(|rows| KdTree::new(self.coords(), rows.clone())).collect()
+    }
+
     /// The smallest non-zero and the largest distance between locations of one sample.
     pub fn distance_range(&self) -> (f64, f64) {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
-        for rows in &self.samples {
-            let tree = Tree::new(self, rows.clone());
+        for tree in self.trees() {
             least = tree.nearest().into_iter().fold(least, f64::min);
             most = most.max(tree.diameter());
         }
         (least.sqrt(), most.sqrt())
     }
 
-    /// The median distance of a location to its nearest neighbour that is not at the same point.
+    /// The median distance of a location to its nearest neighbour that is not at the same point; NaN where squared
+    /// distances underflow.
     pub fn spacing(&self) -> f64 {
         let mut nearest = Vec::with_capacity(self.len());
-        for rows in &self.samples {
-            nearest.extend(Tree::new(self, rows.clone()).nearest().into_iter().filter(|d| d.is_finite()));
+        for tree in self.trees() {
+            nearest.extend(tree.nearest().into_iter().filter(|d| d.is_finite()));
+        }
+        if nearest.is_empty() {
+            return f64::NAN;
         }
         let middle = nearest.len() / 2;
         nearest.select_nth_unstable_by(middle, f64::total_cmp).1.sqrt()

@@ -3,126 +3,57 @@
 //! For each kernel the test looks at quadratic forms y'Ay: the score at no signal and the profile likelihood's
 //! form at some finite noise ratios delta. Their mean, variance and third central moment over all permutations
 //! of y (within samples) are exact (`moments`), from invariants of A that depend on the geometry alone
-//! (`invariants`); a tail matched to them gives a p-value (`tails`), and the p-values of all forms are combined
-//! by the Cauchy combination, with weights that count correlated kernels once. Nothing is random, and all
-//! p-values are logarithms throughout. Forms that a sparse gene's few values hardly ever touch do not count for it.
+//! (`invariants` from eigenpairs, `score` from a product with K); a tail matched to them gives a p-value (`tails`), and
+//! the p-values of all forms are combined by the Cauchy combination, with weights that count correlated kernels once.
+//! Nothing is random, and all p-values are logarithms throughout. Forms that a sparse gene's few values hardly ever
+//! touch do not count for it.
+//!
+//! Engines say what a kernel's forms are ([`KernelForms`]) and what they are for a gene; nothing here knows how.
 
-mod invariants;
+mod combine;
+mod cubes;
+mod forms;
+pub(crate) mod invariants;
 mod moments;
+mod ratio_tail;
 mod roots;
-mod score;
+pub(crate) mod score;
+mod spread;
 mod tails;
+mod weights;
 
 use crate::error::{Error, Result};
-use crate::krylov::Krylov;
 use crate::locations::Locations;
-use crate::spectrum::Spectrum;
-use faer::Mat;
-use invariants::SampleSpectrum;
-use moments::{Cumulants, Invariants, Sums};
-use rayon::prelude::*;
-use score::ScoreSample;
+use forms::Form;
+use moments::Sums;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::LOG10_E;
 use std::ops::Range;
-use tails::RatioTail;
 
-pub use moments::MIN_LOCATIONS;
+pub use combine::combine;
+pub use forms::{KernelForms, SampleForm};
+pub use moments::{Invariants, MIN_LOCATIONS};
+pub use weights::{ScoreRows, score_rows};
 
 /// The noise ratios of a kernel's forms: the score form (infinite) and a finite one. On simulated tissues
 /// (examples/power.rs) two finite ones find no more.
 pub const DELTAS: [f64; 2] = [f64::INFINITY, 3.0];
 
-/// Numbers of A's entries that the weights of the kernels are computed from.
-const WEIGHT_ENTRIES: usize = 1 << 20;
+/// Genes with more kurtosis than this are sparse for the score forms: as much as n/20 equal spikes have.
+const SPARSE_SCORE: f64 = 20.0;
 
-/// A kernel has half its weight where a gene without noise, nothing but a draw of it, is expected to have a score so
-/// many standard deviations above the mean. That few can hardly have a small p-value, and forms of kernels that are
-/// nearly the identity take weight from others.
-const HALF_WEIGHT: f64 = 5.0;
-
-/// What a kernel's forms are made from.
-#[derive(Debug, Clone, Copy)]
-pub enum Source<'a> {
-    /// A spectrum: all forms.
-    Spectrum(&'a Spectrum),
-    /// A sparse kernel: the score form only.
-    Sparse(&'a Krylov),
-}
+/// The same for the forms at finite delta, which see single spots more.
+const SPARSE_FINITE: f64 = 6.0;
 
 /// The forms of all kernels, ready to test genes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NullForms {
     samples: Vec<Range<usize>>,
     deltas: Vec<f64>,
-    kernels: Vec<KernelForms>,
-    /// Weight of each form in the combination, kernel by kernel; their sum is 1.
-    weights: Vec<f64>,
-}
-
-/// The forms of one kernel.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct KernelForms {
-    /// Columns of z that belong to each sample.
-    blocks: Vec<Range<usize>>,
+    /// Kernel by kernel, for each of the noise ratios.
     forms: Vec<Form>,
-}
-
-/// One form.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Form {
-    /// Weights of z².
-    squares: Vec<f64>,
-    /// Weights of z in the square that the mean's estimate adds; empty for the score form.
-    cross: Vec<f64>,
-    /// Mean per unit of y'y, and cumulants, for each sample.
-    shifts: Vec<f64>,
-    cumulants: Vec<Cumulants>,
-    /// The tail of score forms.
-    ratio: Option<RatioTail>,
-    /// Whether the form is constant over permutations, up to rounding.
-    constant: bool,
-    support: Support,
-}
-
-/// How many pairs of locations, and how many locations, carry a form.
-///
-/// If few do, a sparse gene's form is a lottery: nearly always the same, now and then large. Three moments say
-/// nothing of its tail.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-struct Support {
-    /// Σ aᵢⱼ² and Σ aᵢⱼ³ over i ≠ j.
-    squares: f64,
-    cubes: f64,
-    /// tr A² and Σ (A²)ᵢᵢ².
-    total: f64,
-    row_squares: f64,
-}
-
-impl Support {
-    fn add(&mut self, a: &Invariants) {
-        self.squares += a.t2 - a.s2;
-        self.cubes += a.u - a.s3;
-        self.total += a.t2;
-        self.row_squares += a.squares;
-    }
-
-    /// The number of pairs of locations, (i, j) and (j, i) counted apart: of k equal entries it is k. Where positive
-    /// and negative entries balance it is large.
-    fn pairs(&self) -> f64 {
-        self.squares.powi(3) / (self.cubes * self.cubes)
-    }
-
-    /// The number of locations.
-    fn locations(&self) -> f64 {
-        self.total * self.total / self.row_squares
-    }
-
-    /// Whether a gene with this kurtosis, that of spikes in a share 1/kurtosis of all locations, can be expected to
-    /// meet at least one of these pairs, and one of these locations.
-    fn carries(&self, kurtosis: f64) -> bool {
-        self.pairs() >= kurtosis * kurtosis && self.locations() >= kurtosis
-    }
+    /// Weight of each form in the combination; their sum is 1.
+    weights: Vec<f64>,
 }
 
 /// What the null distribution needs of one gene.
@@ -135,13 +66,6 @@ pub struct GeneMoments {
     sums: Vec<Sums>,
     /// Σ y⁴ / n of the scaled values, over all samples: 3 for normal values, n/k for k equal spikes.
     kurtosis: f64,
-}
-
-impl GeneMoments {
-    /// Σ y⁴ n / (Σ y²)².
-    pub fn kurtosis(&self) -> f64 {
-        self.kurtosis
-    }
 }
 
 /// A p-value and its logarithm.
@@ -165,52 +89,41 @@ impl LogP {
 }
 
 impl NullForms {
-    /// The forms with the default [`DELTAS`] for these spectra, side by side in the current rayon pool.
+    /// The forms of some kernels over locations, at these noise ratios: each positive or infinite (the score form).
     ///
+    /// # Errors
     /// Fails where a sample has fewer than [`MIN_LOCATIONS`] locations, or no form varies under permutation.
-    pub fn new(spectra: &[Spectrum], locations: &Locations) -> Result<Self> {
-        Self::with_deltas(spectra, locations, &DELTAS)
+    pub fn new(kernels: &[KernelForms], locations: &Locations, deltas: &[f64]) -> Result<Self> {
+        let weights = weights::weights(kernels);
+        if weights.iter().all(|weight| *weight == 0.0) {
+            return Err(Error::IdenticalLocations);
+        }
+        let forms = kernels.iter().flat_map(|kernel| kernel.forms.iter().cloned()).collect();
+        Ok(Self { samples: locations.samples().to_vec(), deltas: deltas.to_vec(), forms, weights })
     }
 
-    /// The forms at these noise ratios, each positive or infinite (the score form).
-    pub fn with_deltas(spectra: &[Spectrum], locations: &Locations, deltas: &[f64]) -> Result<Self> {
-        let sources: Vec<Source<'_>> = spectra.iter().map(Source::Spectrum).collect();
-        Self::from_sources(&sources, locations, deltas)
-    }
-
-    /// The same for kernels with and without a spectrum. The latter have no forms at finite noise ratios:
-    /// those count as constant, and do not enter the p-value.
-    pub fn from_sources(sources: &[Source<'_>], locations: &Locations, deltas: &[f64]) -> Result<Self> {
+    /// Whether forms at these noise ratios can be had over these locations: to know before they are computed.
+    ///
+    /// # Errors
+    /// [`Error::TooFewLocations`] in a sample, or a noise ratio that is not positive.
+    pub fn check(locations: &Locations, deltas: &[f64]) -> Result<()> {
         if let Some(rows) = locations.samples().iter().find(|rows| rows.len() < MIN_LOCATIONS) {
             return Err(Error::TooFewLocations { n: rows.len(), needed: MIN_LOCATIONS });
         }
         if let Some(&value) = deltas.iter().find(|delta| delta.is_nan() || **delta <= 0.0) {
             return Err(Error::Parameter { name: "delta", value, must_be: "positive" });
         }
-        let made: Vec<(KernelForms, Vec<Mat<f64>>)> = sources
-            .par_iter()
-            .with_max_len(1)
-            .map(|source| match source {
-                Source::Spectrum(spectrum) => KernelForms::new(spectrum, locations, deltas),
-                Source::Sparse(krylov) => KernelForms::sparse(krylov, locations, deltas),
-            })
-            .collect();
-        let (kernels, rows): (Vec<_>, Vec<_>) = made.into_iter().unzip();
-        let weights = weights(&kernels, &rows);
-        if weights.iter().all(|weight| *weight == 0.0) {
-            return Err(Error::IdenticalLocations);
-        }
-        Ok(Self { samples: locations.samples().to_vec(), deltas: deltas.to_vec(), kernels, weights })
+        Ok(())
     }
 
-    /// Number of forms of each kernel.
-    pub fn forms_per_kernel(&self) -> usize {
-        self.deltas.len()
+    /// The noise ratios of each kernel's forms.
+    pub fn deltas(&self) -> &[f64] {
+        &self.deltas
     }
 
     /// Number of forms.
     pub fn len(&self) -> usize {
-        self.kernels.len() * self.deltas.len()
+        self.forms.len()
     }
 
     /// Whether there are no forms.
@@ -221,22 +134,6 @@ impl NullForms {
     /// Weight of each form in the combination, kernel by kernel; they sum to 1.
     pub fn weights(&self) -> &[f64] {
         &self.weights
-    }
-
-    /// The forms y'Ay of one kernel, one for each delta, from `z = Uᵀy` of values that are centred within
-    /// their samples (any scale); `z` is as long as the kernel's spectrum, `out` as `forms_per_kernel`.
-    #[inline]
-    pub fn quadratic_forms(&self, kernel: usize, z: &[f64], out: &mut [f64]) {
-        let KernelForms { blocks, forms } = &self.kernels[kernel];
-        for (form, q) in forms.iter().zip(out) {
-            *q = weighted_squares(&form.squares, z);
-            if !form.cross.is_empty() {
-                for block in blocks {
-                    let mean = dot(&form.cross[block.clone()], &z[block.clone()]);
-                    *q += mean * mean;
-                }
-            }
-        }
     }
 
     /// A gene's part in the moments; `y` holds its n values, centred within their samples.
@@ -257,7 +154,7 @@ impl NullForms {
 
     /// Standardised form and skewness under permutation. `None` where the form does not vary.
     #[inline]
-    fn standardise(&self, form: &Form, q: f64, gene: &GeneMoments) -> Option<(f64, f64)> {
+    fn standard_score(&self, form: &Form, q: f64, gene: &GeneMoments) -> Option<(f64, f64)> {
         if form.constant {
             return None;
         }
@@ -279,28 +176,27 @@ impl NullForms {
     /// Natural log of each form's plain Pearson III p-value, kernel by kernel; NaN where a form does not vary.
     pub fn pearson3(&self, q: &[f64], gene: &GeneMoments) -> Vec<f64> {
         let form = |(q, form): (&f64, &Form)| {
-            self.standardise(form, *q, gene)
+            self.standard_score(form, *q, gene)
                 .map_or(f64::NAN, |(z, skewness)| tails::log_pearson3(z, skewness))
         };
-        q.iter().zip(self.kernels.iter().flat_map(|kernel| &kernel.forms)).map(form).collect()
+        q.iter().zip(&self.forms).map(form).collect()
     }
 
     /// Natural log of each form's p-value, kernel by kernel; NaN where a form does not vary, or too few locations
     /// carry it for a gene as sparse as this one. Where all forms are such, those that most pairs carry count.
     pub fn log_p_values(&self, q: &[f64], gene: &GeneMoments) -> Vec<f64> {
-        let forms = || self.kernels.iter().flat_map(|kernel| &kernel.forms);
-        let varying = || forms().filter(|form| !form.constant);
+        let varying = || self.forms.iter().filter(|form| !form.constant);
         let most = if varying().any(|form| form.support.carries(gene.kurtosis)) {
             f64::INFINITY
         } else {
             varying().map(|form| form.support.pairs()).fold(0.0, f64::max)
         };
-        let one = |(q, form): (&f64, &Form)| {
+        let one = |((q, form), delta): ((&f64, &Form), &f64)| {
             let counts = form.support.carries(gene.kurtosis) || form.support.pairs() >= most;
-            let standard = self.standardise(form, *q, gene).filter(|_| counts);
-            standard.map_or(f64::NAN, |(z, skewness)| log_tail(form, z, skewness, gene))
+            let standard = self.standard_score(form, *q, gene).filter(|_| counts);
+            standard.map_or(f64::NAN, |(z, skewness)| log_tail(form, delta.is_infinite(), z, skewness, gene))
         };
-        q.iter().zip(forms()).map(one).collect()
+        q.iter().zip(&self.forms).zip(self.deltas.iter().cycle()).map(one).collect()
     }
 
     /// The combined p-value of a gene from all its forms, kernel by kernel. NaN where none varies.
@@ -309,39 +205,11 @@ impl NullForms {
     }
 }
 
-/// The Cauchy combination (Liu & Xie 2020) of p-values, as natural logs; NaN do not count, and the weights of the
-/// others are scaled to a sum of 1. NaN if none has a weight.
-///
-/// For correlated forms the combination is exact in the tail only (their Theorem 1): with these forms and weights,
-/// P(p <= a) is about 1.1 a for a of .001 and more, over simulated locations and values of many kinds. The result is
-/// larger by as much there, and by less and less beyond.
-pub fn combine(log_p: &[f64], weights: &[f64]) -> f64 {
-    /// The share by which the combination is too small, and the p-value where half of it is taken off.
-    const EXCESS: (f64, f64) = (0.1, 1e-3);
-    let counts = || log_p.iter().zip(weights).filter(|(p, _)| !p.is_nan());
-    let total: f64 = counts().map(|(_, weight)| weight).sum();
-    if total > 0.0 {
-        let (log_p, weights): (Vec<f64>, Vec<f64>) = counts().map(|(p, weight)| (p, weight / total)).unzip();
-        let combined = tails::log_cauchy(&log_p, &weights);
-        let p = combined.exp();
-        combined + (EXCESS.0 * (1.0 - p) * p / (p + EXCESS.1)).ln_1p()
-    } else {
-        f64::NAN
-    }
-}
-
-/// Genes with more kurtosis than this are sparse for the score forms: as much as n/20 equal spikes have.
-const SPARSE_SCORE: f64 = 20.0;
-
-/// The same for the forms at finite delta, which see single spots more.
-const SPARSE_FINITE: f64 = 6.0;
-
 /// Natural log of a form's p-value.
 ///
 /// For most genes it is Pearson III with the correction of the Gaussian ratio. Sparse genes' forms have no bound
 /// within reach and, at finite delta, more kurtosis than Pearson III has.
-fn log_tail(form: &Form, z: f64, skewness: f64, gene: &GeneMoments) -> f64 {
-    let score = form.cross.is_empty();
+fn log_tail(form: &Form, score: bool, z: f64, skewness: f64, gene: &GeneMoments) -> f64 {
     if gene.kurtosis <= if score { SPARSE_SCORE } else { SPARSE_FINITE } {
         let correction = form.ratio.as_ref().map_or(0.0, |ratio| ratio.log_correction(z));
         (tails::log_pearson3(z, skewness) + correction).min(0.0)
@@ -352,161 +220,15 @@ fn log_tail(form: &Form, z: f64, skewness: f64, gene: &GeneMoments) -> f64 {
     }
 }
 
-impl KernelForms {
-    /// The standardised score that a draw of the kernel itself is expected to have.
-    fn strength(&self) -> f64 {
-        self.forms.iter().find(|form| !form.constant).map_or(0.0, |score| {
-            let shift = score.shifts.iter().sum::<f64>() / score.shifts.len() as f64;
-            (0.5 * score.support.total).sqrt() / shift
-        })
-    }
-
-    /// The score form of a kernel without a spectrum; its other forms count as constant.
-    fn sparse(krylov: &Krylov, locations: &Locations, deltas: &[f64]) -> (Self, Vec<Mat<f64>>) {
-        let mut score = Form::empty();
-        let (mut rows, mut eigenvalues) = (Vec::new(), Vec::new());
-        for (k, range) in locations.samples().iter().enumerate() {
-            let sample = ScoreSample::new(krylov, k);
-            score.push(sample.shift, &sample.invariants);
-            let count = (WEIGHT_ENTRIES / range.len()).max(16);
-            rows.push(sample.rows(krylov, locations, k, &invariants::spread_rows(range.len(), count)));
-            eigenvalues.extend(sample.eigenvalues);
-        }
-        // Quadrature has the sum of the eigenvalues only nearly right.
-        let total: f64 = eigenvalues.iter().map(|(_, m)| m).sum();
-        let mean = eigenvalues.iter().map(|(v, m)| v * m).sum::<f64>() / total;
-        eigenvalues.iter_mut().for_each(|(value, _)| *value -= mean);
-        score.ratio = RatioTail::new(&eigenvalues);
-        let constant = Form { constant: true, ..Form::empty() };
-        let form = |delta: &f64| if delta.is_infinite() { score.clone() } else { constant.clone() };
-        (Self { blocks: Vec::new(), forms: deltas.iter().map(form).collect() }, rows)
-    }
-
-    /// A kernel's forms, and some rows of its score form in each sample for the weights.
-    fn new(spectrum: &Spectrum, locations: &Locations, deltas: &[f64]) -> (Self, Vec<Mat<f64>>) {
-        let samples = locations.samples();
-        let kernel = spectrum.kernel();
-        let kernel = kernel.at(locations);
-        let mut blocks = Vec::with_capacity(samples.len());
-        let mut rows = Vec::with_capacity(samples.len());
-        let mut forms: Vec<Form> = deltas.iter().map(|_| Form::empty()).collect();
-        let mut eigenvalues = vec![Vec::new(); deltas.len()];
-        let mut scales = vec![[0.0; 2]; deltas.len()];
-        let mut start = 0;
-        for (block, range) in spectrum.blocks().iter().zip(samples) {
-            let rank = block.vectors().ncols();
-            let sample = SampleSpectrum::new(&spectrum.values()[start..start + rank], block.vectors())
-                .with_kernel(&kernel, range.clone());
-            blocks.push(start..start + rank);
-            start += rank;
-
-            let score = sample.form(f64::INFINITY);
-            for (k, (form, &delta)) in forms.iter_mut().zip(deltas).enumerate() {
-                let (squares, cross) = sample.weights(delta);
-                form.squares.extend(squares);
-                form.cross.extend(cross);
-                let own = if delta.is_infinite() { score } else { sample.form(delta) };
-                form.push(own.shift, &own.invariants);
-                scales[k][0] += own.invariants.t2;
-                scales[k][1] += own.invariants.n * own.shift * own.shift;
-                eigenvalues[k].extend(sample.eigenvalues(delta).0);
-            }
-            let count = (WEIGHT_ENTRIES / range.len()).max(16);
-            rows.push(sample.score_rows(&invariants::spread_rows(range.len(), count), score.shift));
-        }
-        for ((form, eigenvalues), [varying, constant]) in forms.iter_mut().zip(&eigenvalues).zip(scales) {
-            form.constant = varying <= 1e-13 * (varying + constant);
-            if !form.constant {
-                form.ratio = RatioTail::new(eigenvalues);
-            }
-        }
-        (Self { blocks, forms }, rows)
-    }
-}
-
-impl Form {
-    fn empty() -> Self {
-        Self {
-            squares: Vec::new(),
-            cross: Vec::new(),
-            shifts: Vec::new(),
-            cumulants: Vec::new(),
-            ratio: None,
-            constant: false,
-            support: Support::default(),
-        }
-    }
-
-    /// Adds a sample's share.
-    fn push(&mut self, shift: f64, invariants: &Invariants) {
-        self.shifts.push(shift);
-        self.cumulants.push(Cumulants::new(invariants));
-        self.support.add(invariants);
-    }
-}
-
-/// Each kernel's weight is 1 / Σ ρ⁸ over all kernels, ρ the correlation of score forms for a uniform direction,
-/// shared equally by its forms: kernels that say the same count once. Kernels that cannot say much count less
-/// ([`HALF_WEIGHT`]). The power is examples/power.rs's choice: lower ones give the longest lengthscales too much.
-fn weights(kernels: &[KernelForms], rows: &[Vec<Mat<f64>>]) -> Vec<f64> {
-    let product = |a: usize, b: usize| -> f64 {
-        rows[a].iter().zip(&rows[b]).map(|(x, y)| invariants::dot(x.as_ref(), y.as_ref())).sum()
-    };
-    let varies = |k: usize| kernels[k].forms.iter().any(|form| !form.constant);
-    let own: Vec<f64> = (0..kernels.len()).map(|k| product(k, k)).collect();
-    let mut weights = vec![0.0; kernels.len()];
-    weights.par_iter_mut().enumerate().for_each(|(k, weight)| {
-        if varies(k) {
-            let others = (0..kernels.len()).filter(|&l| l != k && varies(l));
-            let alike: f64 = others.map(|l| (product(k, l).powi(2) / (own[k] * own[l])).powi(4)).sum();
-            *weight = 1.0 / (1.0 + alike) / (1.0 + (HALF_WEIGHT / kernels[k].strength()).powi(2));
-        }
-    });
-    let per_form = |k: usize| {
-        let count = kernels[k].forms.iter().filter(|form| !form.constant).count().max(1) as f64;
-        let share = weights[k] / count;
-        kernels[k].forms.iter().map(move |form| if form.constant { 0.0 } else { share })
-    };
-    let shares: Vec<f64> = (0..kernels.len()).flat_map(per_form).collect();
-    let total: f64 = shares.iter().sum();
-    if total > 0.0 { shares.iter().map(|share| share / total).collect() } else { shares }
-}
-
-/// Lanes of the sums below, which fix their order whatever the hardware.
-const LANES: usize = 8;
-
-/// Σ w z².
-#[inline]
-fn weighted_squares(w: &[f64], z: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (w_chunks, z_chunks) = (w.chunks_exact(LANES), z.chunks_exact(LANES));
-    let rest = w_chunks.remainder().iter().zip(z_chunks.remainder());
-    let rest: f64 = rest.map(|(w, z)| w * z * z).sum();
-    for (w, z) in w_chunks.zip(z_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += w[lane] * z[lane] * z[lane];
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
-}
-
-/// Σ c z.
-#[inline]
-fn dot(c: &[f64], z: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (c_chunks, z_chunks) = (c.chunks_exact(LANES), z.chunks_exact(LANES));
-    let rest: f64 = c_chunks.remainder().iter().zip(z_chunks.remainder()).map(|(c, z)| c * z).sum();
-    for (c, z) in c_chunks.zip(z_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += c[lane] * z[lane];
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
-}
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Kernel;
+    use crate::fixtures::{cosine, se};
+    use crate::model::{Block, Model};
+    use crate::spectral::Spectral;
+    use crate::spectrum::Spectrum;
+    use faer::Mat;
 
     /// Points without symmetry in `dim` dimensions, in samples of these sizes.
     fn points(sizes: &[usize], dim: usize) -> Locations {
@@ -516,11 +238,21 @@ mod tests {
         Locations::with_samples(coords.as_ref(), sizes).unwrap()
     }
 
-    fn spectra(locations: &Locations, scales: &[f64]) -> Vec<Spectrum> {
-        let mut kernels: Vec<Kernel> =
-            scales.iter().map(|&lengthscale| Kernel::SquaredExponential { lengthscale }).collect();
-        kernels.extend([Kernel::Cosine { period: 2.0 }, Kernel::Linear]);
-        Spectrum::dense_all(&kernels, locations).unwrap()
+    fn models(kernels: &[Kernel], locations: &Locations) -> Vec<Spectral> {
+        Spectrum::dense_all(kernels, locations).unwrap().into_iter().map(Spectral::from).collect()
+    }
+
+    /// SE kernels of these lengthscales, a cosine and the linear one.
+    fn several(locations: &Locations, scales: &[f64]) -> Vec<Spectral> {
+        let mut kernels: Vec<Kernel> = scales.iter().map(|&lengthscale| se(lengthscale)).collect();
+        kernels.extend([cosine(2.0), Kernel::linear()]);
+        models(&kernels, locations)
+    }
+
+    fn null_forms(models: &[Spectral], locations: &Locations) -> Result<NullForms> {
+        NullForms::check(locations, &DELTAS)?;
+        let kernels: Vec<KernelForms> = models.iter().map(|model| model.forms(locations, &DELTAS)).collect();
+        NullForms::new(&kernels, locations, &DELTAS)
     }
 
     /// Values centred within samples.
@@ -533,13 +265,11 @@ mod tests {
         y
     }
 
-    fn forms_of(forms: &NullForms, spectra: &[Spectrum], y: &Mat<f64>) -> Vec<f64> {
-        let each = forms.forms_per_kernel();
-        let mut q = vec![0.0; forms.len()];
-        for (k, spectrum) in spectra.iter().enumerate() {
-            let mut z = Mat::zeros(spectrum.rank(), 1);
-            spectrum.project(y.as_ref(), z.as_mut());
-            forms.quadratic_forms(k, z.col_as_slice(0), &mut q[each * k..each * (k + 1)]);
+    fn forms_of(models: &[Spectral], locations: &Locations, y: &Mat<f64>) -> Vec<f64> {
+        let block = Block::new(y.clone(), locations, vec![true], &DELTAS);
+        let mut q = vec![0.0; DELTAS.len() * models.len()];
+        for (model, q) in models.iter().zip(q.chunks_mut(DELTAS.len())) {
+            model.view(&block).unwrap().forms(0, q);
         }
         q
     }
@@ -562,11 +292,11 @@ mod tests {
         // Two samples of seven: the cumulants of each from its own 7! permutations, the other's values fixed.
         for sizes in [&[8][..], &[7, 7]] {
             let locations = points(sizes, 2);
-            let spectra = spectra(&locations, &[0.3, 1.5]);
-            let forms = NullForms::new(&spectra, &locations).unwrap();
+            let models = several(&locations, &[0.3, 1.5]);
+            let forms = null_forms(&models, &locations).unwrap();
             let y = values(&locations, |i| ((i * 7) as f64).cos() + if i == 3 { 4.0 } else { 0.0 });
             let gene = forms.gene(y.col_as_slice(0));
-            let q = forms_of(&forms, &spectra, &y);
+            let q = forms_of(&models, &locations, &y);
             let mut cumulants = vec![[0.0; 3]; forms.len()];
             for rows in locations.samples() {
                 // y'Ay restricted to one sample: zero elsewhere.
@@ -577,7 +307,7 @@ mod tests {
                 for order in &orders {
                     let mut permuted = own.clone();
                     order.iter().zip(rows.clone()).for_each(|(&from, to)| permuted[(to, 0)] = own[(from, 0)]);
-                    let q = forms_of(&forms, &spectra, &permuted);
+                    let q = forms_of(&models, &locations, &permuted);
                     all.iter_mut().zip(q).for_each(|(values, q)| values.push(q));
                 }
                 for (sum, values) in cumulants.iter_mut().zip(&all) {
@@ -588,9 +318,8 @@ mod tests {
                     sum[2] += values.iter().map(|v| (v - mean).powi(3)).sum::<f64>() / count;
                 }
             }
-            let all_forms = forms.kernels.iter().flat_map(|kernel| &kernel.forms);
-            for ((form, q), [mean, variance, third]) in all_forms.zip(&q).zip(&cumulants) {
-                let (z, skewness) = forms.standardise(form, *q, &gene).unwrap();
+            for ((form, q), [mean, variance, third]) in forms.forms.iter().zip(&q).zip(&cumulants) {
+                let (z, skewness) = forms.standard_score(form, *q, &gene).unwrap();
                 assert!(
                     (z - (q - mean) / variance.sqrt()).abs() < 1e-10,
                     "{z} {}",
@@ -605,12 +334,12 @@ mod tests {
     #[test]
     fn p_values_do_not_depend_on_the_scale_of_a_gene() {
         let locations = points(&[40], 3);
-        let spectra = spectra(&locations, &[0.2, 1.0, 5.0]);
-        let forms = NullForms::new(&spectra, &locations).unwrap();
+        let models = several(&locations, &[0.2, 1.0, 5.0]);
+        let forms = null_forms(&models, &locations).unwrap();
         let y = values(&locations, |i| locations.coords()[(i, 0)]);
-        let p = forms.p_value(&forms_of(&forms, &spectra, &y), &forms.gene(y.col_as_slice(0)));
+        let p = forms.p_value(&forms_of(&models, &locations, &y), &forms.gene(y.col_as_slice(0)));
         let scaled = Mat::from_fn(40, 1, |i, _| y[(i, 0)] * 1e-6);
-        let q = forms_of(&forms, &spectra, &scaled);
+        let q = forms_of(&models, &locations, &scaled);
         let again = forms.p_value(&q, &forms.gene(scaled.col_as_slice(0)));
         assert!((p.log10_pval - again.log10_pval).abs() < 1e-9);
         assert!(p.pval > 0.0 && p.pval < 0.01);
@@ -622,11 +351,11 @@ mod tests {
         let n = 900;
         let coords = Mat::from_fn(n, 1, |i, _| i as f64);
         let locations = Locations::new(coords.as_ref()).unwrap();
-        let kernels = [Kernel::SquaredExponential { lengthscale: 300.0 }];
-        let spectra = Spectrum::dense_all(&kernels, &locations).unwrap();
-        let forms = NullForms::new(&spectra, &locations).unwrap();
+        let kernels = [se(300.0)];
+        let models = models(&kernels, &locations);
+        let forms = null_forms(&models, &locations).unwrap();
         let y = values(&locations, |i| i as f64 + 0.2 * ((i * i) as f64).sin());
-        let p = forms.p_value(&forms_of(&forms, &spectra, &y), &forms.gene(y.col_as_slice(0)));
+        let p = forms.p_value(&forms_of(&models, &locations, &y), &forms.gene(y.col_as_slice(0)));
         assert!(p.log10_pval < -400.0 && p.log10_pval.is_finite(), "{p:?}");
         assert!(p.pval > 0.0);
     }
@@ -634,18 +363,18 @@ mod tests {
     #[test]
     fn few_locations_and_constant_forms_are_told() {
         let locations = points(&[6], 2);
-        let error = NullForms::new(&spectra(&locations, &[1.0]), &locations).unwrap_err();
+        let error = null_forms(&several(&locations, &[1.0]), &locations).unwrap_err();
         assert_eq!(error, Error::TooFewLocations { n: 6, needed: 7 });
         // A kernel that is the identity says nothing, and does not disturb the others.
         let locations = points(&[30], 1);
-        let spectra = spectra(&locations, &[1e-9, 1.0]);
-        let forms = NullForms::new(&spectra, &locations).unwrap();
+        let models = several(&locations, &[1e-9, 1.0]);
+        let forms = null_forms(&models, &locations).unwrap();
         assert_eq!(&forms.weights()[..2], &[0.0; 2]);
         assert!((forms.weights().iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let y = values(&locations, |i| (i as f64).sin());
-        let p = forms.p_value(&forms_of(&forms, &spectra, &y), &forms.gene(y.col_as_slice(0)));
+        let p = forms.p_value(&forms_of(&models, &locations, &y), &forms.gene(y.col_as_slice(0)));
         assert!(p.pval > 0.0 && p.pval <= 1.0);
-        let alone = NullForms::new(&spectra[..1], &locations).unwrap_err();
+        let alone = null_forms(&models[..1], &locations).unwrap_err();
         assert_eq!(alone, Error::IdenticalLocations);
     }
 
@@ -653,9 +382,9 @@ mod tests {
     fn weights_count_correlated_kernels_once() {
         let locations = points(&[50], 2);
         let n = 50;
-        let kernels = [0.5, 0.5, 3.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
-        let spectra = Spectrum::dense_all(&kernels, &locations).unwrap();
-        let weights = NullForms::new(&spectra, &locations).unwrap().weights().to_vec();
+        let kernels = [0.5, 0.5, 3.0].map(se);
+        let models = models(&kernels, &locations);
+        let weights = null_forms(&models, &locations).unwrap().weights().to_vec();
         // Correlations from HKH.
         let h = Mat::from_fn(n, n, |i, j| f64::from(i == j) - 1.0 / n as f64);
         let centred = kernels.map(|kernel| &h * kernel.at(&locations).block(0..n) * &h);

@@ -10,7 +10,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// The first bytes of a file; the last one is the format's version.
-const MARK: [u8; 8] = *b"patina\0\x02";
+const MARK: [u8; 8] = *b"patina\0\x03";
 
 /// Length and checksum, at the end of a file.
 const TRAILER: u64 = 16;
@@ -44,9 +44,9 @@ pub fn load(path: &Path) -> Result<SpatialTest> {
     let payload = check(&mut file).map_err(failed)??;
     file.seek(SeekFrom::Start(MARK.len() as u64)).map_err(failed)?;
     let reader = BufReader::with_capacity(BUFFER, file.take(payload));
-    let (stored, _) = postcard::from_io((reader, &mut [0; 64]))
+    let (test, _) = postcard::from_io((reader, &mut [0; 64]))
         .map_err(|_| Error::Damaged("it is not what this version of the package writes"))?;
-    Ok(SpatialTest::restored(stored))
+    Ok(test)
 }
 
 fn file_error(path: &Path, error: &io::Error) -> Error {
@@ -57,7 +57,7 @@ fn write(test: &SpatialTest, path: &Path) -> io::Result<()> {
     let mut file = BufWriter::with_capacity(BUFFER, File::create(path)?);
     file.write_all(&MARK)?;
     let mut payload = Summed { inner: file, sum: Checksum::new(), length: 0, failure: None };
-    let written = postcard::to_io(&test.stored(), &mut payload).map(|_| ());
+    let written = postcard::to_io(test, &mut payload).map(|_| ());
     let Summed { inner: mut file, sum, length, failure } = payload;
     // Postcard hides why writing failed.
     written.map_err(|error| failure.unwrap_or_else(|| io::Error::other(error.to_string())))?;
@@ -143,47 +143,11 @@ impl Checksum {
     }
 }
 
-/// Matrices as their shape and their columns.
-pub(crate) mod matrix {
-    use faer::Mat;
-    use serde::de::Error;
-    use serde::ser::{SerializeSeq, SerializeTuple};
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    struct Columns<'a>(&'a Mat<f64>);
-
-    impl Serialize for Columns<'_> {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut sequence = serializer.serialize_seq(Some(self.0.nrows() * self.0.ncols()))?;
-            for value in self.0.col_iter().flat_map(|column| column.iter()) {
-                sequence.serialize_element(value)?;
-            }
-            sequence.end()
-        }
-    }
-
-    pub fn serialize<S: Serializer>(x: &Mat<f64>, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut tuple = serializer.serialize_tuple(3)?;
-        tuple.serialize_element(&x.nrows())?;
-        tuple.serialize_element(&x.ncols())?;
-        tuple.serialize_element(&Columns(x))?;
-        tuple.end()
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mat<f64>, D::Error> {
-        let (rows, columns, values) = <(usize, usize, Vec<f64>)>::deserialize(deserializer)?;
-        if rows.checked_mul(columns) != Some(values.len()) {
-            return Err(D::Error::custom("a matrix does not have as many values as rows times columns"));
-        }
-        Ok(Mat::from_fn(rows, columns, |i, j| values[j * rows + i]))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{normal, two_samples};
-    use crate::{Approximation, Kernel};
+    use crate::fixtures::{normal, se, two_samples};
+    use crate::{Approximation, Kernel, Request};
     use faer::Mat;
 
     #[test]
@@ -191,12 +155,14 @@ mod tests {
         let locations = two_samples(60);
         let mut normal = normal(3);
         let y = Mat::from_fn(locations.len(), 5, |_, _| normal());
-        let kernels = [0.5, 2.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale });
+        let kernels = [0.5, 2.0].map(se);
         let folder = std::env::temp_dir().join(format!("patina-storage-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("test.bin");
         for approximation in [Approximation::Exact, Approximation::PivotedCholesky, Approximation::Krylov] {
-            let test = SpatialTest::with_groups(&kernels, &[0, 1], locations.clone(), approximation).unwrap();
+            let test =
+                SpatialTest::with_groups(&kernels, &[0, 1], locations.clone(), Request::test(approximation))
+                    .unwrap();
             let test = test.calibrate().unwrap();
             save(&test, &path).unwrap();
             let again = load(&path).unwrap();
@@ -229,7 +195,7 @@ mod tests {
         // What is written to this device finds no space; the file is first written under this name.
         let partial = folder.join(format!("test.bin.{}.partial", std::process::id()));
         std::os::unix::fs::symlink("/dev/full", partial).unwrap();
-        let test = SpatialTest::new(&[Kernel::Linear], two_samples(20)).unwrap();
+        let test = SpatialTest::new(&[Kernel::linear()], two_samples(20)).unwrap();
         let Err(Error::File { reason, .. }) = save(&test, &path) else { panic!("there is no error") };
         assert!(reason.contains("No space"), "{reason}");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);

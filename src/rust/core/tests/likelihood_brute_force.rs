@@ -6,7 +6,8 @@ mod common;
 use common::Random;
 use faer::linalg::solvers::Solve;
 use faer::{Mat, Side};
-use patina_core::likelihood::{LOG_DELTA, Profile, constant_loglik, log_delta_grid};
+use patina_core::likelihood::{LOG_DELTA, constant_loglik, log_delta_grid};
+use patina_core::spectral::Profile;
 use patina_core::{Kernel, Locations, SpatialTest, Spectrum};
 
 /// Density of y under N(B beta, s2 (K + delta I)) with beta by generalised least squares, s2 by maximum likelihood.
@@ -28,8 +29,8 @@ fn density(k: &Mat<f64>, design: &Mat<f64>, y: &Mat<f64>, delta: f64) -> (f64, f
 
 fn kernels() -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> =
-        [0.3, 1.0, 3.0].map(|lengthscale| Kernel::SquaredExponential { lengthscale }).to_vec();
-    kernels.push(Kernel::Linear);
+        [0.3, 1.0, 3.0].map(|lengthscale| Kernel::squared_exponential(lengthscale).unwrap()).to_vec();
+    kernels.push(Kernel::linear());
     kernels
 }
 
@@ -148,7 +149,7 @@ fn without_signal_the_likelihood_tends_to_the_constant_model() {
     let mut random = Random::new(1);
     let locations = locations(12, 2, &[12], &mut random);
     let y = Mat::from_fn(12, 1, |i, _| if i % 2 == 0 { 1.0 } else { -1.0 });
-    let spectrum = Spectrum::dense(Kernel::SquaredExponential { lengthscale: 3.0 }, &locations).unwrap();
+    let spectrum = Spectrum::dense(Kernel::squared_exponential(3.0).unwrap(), &locations).unwrap();
     let profile = Profile::new(&spectrum);
     let mut z = Mat::zeros(spectrum.rank(), 1);
     spectrum.project(y.as_ref(), z.as_mut());

@@ -21,7 +21,7 @@ fn bulb_is_never_below_spatialde_and_agrees_where_spatialde_is_right() {
     let kernels: Vec<Kernel> = locations
         .default_grid(10)
         .into_iter()
-        .map(|lengthscale| Kernel::SquaredExponential { lengthscale })
+        .map(|lengthscale| Kernel::squared_exponential(lengthscale).unwrap())
         .collect();
     let test = SpatialTest::new(&kernels, locations).unwrap();
     let fits = test.fit(y.as_ref()).unwrap();

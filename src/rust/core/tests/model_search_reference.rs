@@ -5,7 +5,7 @@ mod common;
 use common::{bulb, reference_table};
 use faer::Mat;
 use patina_core::model_search::compare;
-use patina_core::{Approximation, Kernel, Locations, SpatialTest};
+use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest};
 
 #[test]
 fn hits_follow_spatialdes_models() {
@@ -19,11 +19,12 @@ fn hits_follow_spatialdes_models() {
     let locations = Locations::new(bulb.coords.as_ref()).unwrap();
     let grid = locations.default_grid(10);
     let mut kernels: Vec<Kernel> =
-        grid.iter().map(|&lengthscale| Kernel::SquaredExponential { lengthscale }).collect();
-    kernels.extend(grid.iter().map(|&period| Kernel::Cosine { period }));
-    kernels.push(Kernel::Linear);
+        grid.iter().map(|&lengthscale| Kernel::squared_exponential(lengthscale).unwrap()).collect();
+    kernels.extend(grid.iter().map(|&period| Kernel::cosine(period).unwrap()));
+    kernels.push(Kernel::linear());
     let groups: Vec<usize> = (0..21).map(|k| k / 10).collect();
-    let test = SpatialTest::with_groups(&kernels, &groups, locations, Approximation::Auto).unwrap();
+    let request = Request::test(Approximation::Auto);
+    let test = SpatialTest::with_groups(&kernels, &groups, locations, request).unwrap();
 
     let models = reference.text("model");
     let (se, scale) = (reference.column("SE_prob"), reference.column("l"));

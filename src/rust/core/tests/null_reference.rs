@@ -2,43 +2,22 @@
 
 mod common;
 
-use faer::Mat;
-use patina_core::{Kernel, Locations, NullForms, Spectrum};
-
-/// The default grid's spectra.
-fn spectra(locations: &Locations) -> Vec<Spectrum> {
-    let kernels: Vec<Kernel> = locations
-        .default_grid(10)
-        .into_iter()
-        .map(|lengthscale| Kernel::SquaredExponential { lengthscale })
-        .collect();
-    Spectrum::dense_all(&kernels, locations).unwrap()
-}
+use common::{Tester, default_kernels};
+use patina_core::Locations;
+use patina_core::null::DELTAS;
 
 #[test]
 fn pearson3_of_the_bulb_agrees_with_the_prototype() {
     let Some(bulb) = common::bulb() else { return };
     let Some(table) = common::reference_table("mob_calibrated.csv.gz") else { return };
     let locations = Locations::new(bulb.coords.as_ref()).unwrap();
-    let spectra = spectra(&locations);
-    let forms = NullForms::with_deltas(&spectra[..6], &locations, &[f64::INFINITY, 3.0]).unwrap();
+    let tester = Tester::new(&default_kernels(&locations)[..6], &locations, &DELTAS);
     let y = common::centred(&bulb.residuals);
-    let z: Vec<Mat<f64>> = spectra[..6]
-        .iter()
-        .map(|spectrum| {
-            let mut z = Mat::zeros(spectrum.rank(), y.ncols());
-            spectrum.project(y.as_ref(), z.as_mut());
-            z
-        })
-        .collect();
+    let log_p = tester.map_genes(&y, |_, q, gene| tester.forms.pearson3(q, gene));
     let (mut compared, mut errors) = (0, [0.0_f64; 12]);
     for (row, name) in table.text("g").iter().enumerate() {
         let g = bulb.gene(name).unwrap();
-        let mut q = vec![0.0; 12];
-        for k in 0..6 {
-            forms.quadratic_forms(k, z[k].col_as_slice(g), &mut q[2 * k..2 * k + 2]);
-        }
-        let log_p = forms.pearson3(&q, &forms.gene(y.col_as_slice(g)));
+        let log_p = &log_p[g];
         if name == "Gna14" {
             // The prototype's worst case, computed with 45 digits from the general formula.
             let exact: f64 = 0.003_922_478_262_671_4;

@@ -28,7 +28,7 @@ fn points(n: usize, width: f64, random: &mut Random) -> Mat<f64> {
 }
 
 fn se(lengthscale: f64) -> Kernel {
-    Kernel::SquaredExponential { lengthscale }
+    Kernel::squared_exponential(lengthscale).unwrap()
 }
 
 fn settings(n_patterns: impl IntoIterator<Item = usize>) -> Settings {

@@ -10,6 +10,8 @@
 //! So A = Y Yᵀ with a matrix Y of r or r + 1 columns. Small samples work on A itself; large ones on Y, where
 //! all invariants cost O(n r) but Σ aᵢⱼ³, which is estimated from some rows of A.
 
+use super::cubes::{kernel_cubes, off_diagonal_cubes};
+use super::forms::SampleForm;
 use super::moments::Invariants;
 use super::roots::falling_root;
 use crate::kernel::KernelAt;
@@ -18,7 +20,7 @@ use faer::{Accum, ColRef, Mat, MatRef, Par};
 use std::ops::Range;
 
 /// Samples with more locations than this do not form A.
-const DENSE_LIMIT: usize = 1000;
+const FORM_LIMIT: usize = 1000;
 
 /// Samples with more locations do not look at all of the kernel's entries: it is smooth if it has a spectrum.
 const KERNEL_LIMIT: usize = 20_000;
@@ -55,7 +57,7 @@ impl<'a> SampleSpectrum<'a> {
 
     /// With what large samples need of the kernel's own entries; `rows` are the sample's.
     pub fn with_kernel(mut self, kernel: &KernelAt<'_>, rows: Range<usize>) -> Self {
-        if (DENSE_LIMIT + 1..=KERNEL_LIMIT).contains(&self.n()) {
+        if (FORM_LIMIT + 1..=KERNEL_LIMIT).contains(&self.n()) {
             self.kernel_cubes = kernel_cubes(kernel, rows);
         }
         self
@@ -66,20 +68,15 @@ impl<'a> SampleSpectrum<'a> {
         self.centred.nrows()
     }
 
-    /// The weights of z² in y'Ay for centred y, z = Uᵀy, and those of z in its square root's cross term (empty
-    /// for the score form): `y'Ay = Σ w z² + (Σ c z)²`.
-    pub fn weights(&self, delta: f64) -> (Vec<f64>, Vec<f64>) {
-        if delta.is_infinite() {
-            return (self.values.to_vec(), Vec::new());
-        }
-        let shrunk: Vec<f64> = self.values.iter().map(|s| s / (s + delta)).collect();
-        // n - Σ f b² without its loss of digits where b² is nearly n.
-        let spanned: f64 = self.sums.iter().map(|b| b * b).sum();
-        let rest = (self.n() as f64 - spanned).max(0.0);
-        let kept: f64 = self.values.iter().zip(&self.sums).map(|(s, b)| delta / (s + delta) * b * b).sum();
-        let root = (rest + kept).sqrt();
-        let cross = shrunk.iter().zip(&self.sums).map(|(f, b)| f * b / root).collect();
-        (shrunk, cross)
+    /// See [`form_weights`].
+    fn weights(&self, delta: f64) -> (Vec<f64>, Vec<f64>) {
+        form_weights(self.values, &self.sums, self.n(), delta)
+    }
+
+    /// The form at this delta (infinite: the score form) with its eigenvalues.
+    pub fn sample_form(&self, delta: f64) -> SampleForm {
+        let Traceless { shift, invariants } = self.form(delta);
+        SampleForm { shift, invariants, eigenvalues: self.eigenvalues(delta).0 }
     }
 
     /// Y with A = Y Yᵀ.
@@ -101,7 +98,7 @@ impl<'a> SampleSpectrum<'a> {
 
     /// The eigenvalues with multiplicities, on the n - 1 dimensions of centred vectors, of the form at this delta
     /// less its mean eigenvalue, and that mean, tr A/(n - 1).
-    pub fn eigenvalues(&self, delta: f64) -> (Vec<(f64, f64)>, f64) {
+    fn eigenvalues(&self, delta: f64) -> (Vec<(f64, f64)>, f64) {
         // H - delta P has the eigenvectors of the score form H K H. A full spectrum has one value too many, a 0.
         let own = |s: f64| if delta.is_infinite() { s } else { s / (s + delta) };
         let dimensions = self.n() as f64 - 1.0;
@@ -111,24 +108,36 @@ impl<'a> SampleSpectrum<'a> {
     }
 
     /// The form at this delta (infinite: the score form).
-    pub fn form(&self, delta: f64) -> Form {
+    fn form(&self, delta: f64) -> Traceless {
         let y = self.factor(delta);
         let (eigenvalues, shift) = self.eigenvalues(delta);
         let power = |p: i32| eigenvalues.iter().map(|(v, m)| m * v.powi(p)).sum::<f64>();
         let traces = [power(2), power(3)];
-        if self.n() <= DENSE_LIMIT {
-            Form::dense(product(y.as_ref()), shift, traces)
+        if self.n() <= FORM_LIMIT {
+            Traceless::dense(product(y.as_ref()), shift, traces)
         } else {
             self.factored(delta, y.as_ref(), shift, traces, SAMPLED_ROWS)
         }
     }
 
     /// The form from Y with A = Y Yᵀ, with the diagonals of A and A² in O(n r) and Σ aᵢⱼ³ from some rows.
-    fn factored(&self, delta: f64, y: MatRef<'_, f64>, shift: f64, traces: [f64; 2], rows: usize) -> Form {
+    fn factored(
+        &self,
+        delta: f64,
+        y: MatRef<'_, f64>,
+        shift: f64,
+        traces: [f64; 2],
+        rows: usize,
+    ) -> Traceless {
         let (norms, inner) =
             if y.ncols() <= GRAM_LIMIT { diagonals(y) } else { self.structured_diagonals(delta) };
-        let cubes = off_diagonal_cubes(y, shift, [&norms, &inner, &self.kernel_cubes], rows);
-        Form::from_diagonals(y, shift, traces, &norms, &inner, cubes)
+        let cubes = off_diagonal_cubes(
+            |some| traceless_rows(y, some, shift),
+            shift,
+            [&norms, &inner, &self.kernel_cubes],
+            rows,
+        );
+        Traceless::from_diagonals(y, shift, traces, &norms, &inner, cubes)
     }
 
     /// The diagonals of A and A²: Yᵀ Y is diagonal but for rank one or two, because ŨᵀŨ = I - bbᵀ/n. Loses digits
@@ -169,22 +178,39 @@ impl<'a> SampleSpectrum<'a> {
     }
 
     /// Some rows of the score form, with zero trace: rows × n.
-    pub fn score_rows(&self, rows: &[usize], shift: f64) -> Mat<f64> {
+    pub fn score_rows(&self, rows: &[usize]) -> Mat<f64> {
         let y = self.factor(f64::INFINITY);
+        let (_, shift) = self.eigenvalues(f64::INFINITY);
         traceless_rows(y.as_ref(), rows, shift)
     }
 }
 
+/// The weights of z² in y'Ay for centred y, z = Uᵀy, and those of z in its square root's cross term (empty
+/// for the score form): `y'Ay = Σ w z² + (Σ c z)²`. From eigenvalues and b = Uᵀ1 of a sample with n locations.
+pub fn form_weights(values: &[f64], sums: &[f64], n: usize, delta: f64) -> (Vec<f64>, Vec<f64>) {
+    if delta.is_infinite() {
+        return (values.to_vec(), Vec::new());
+    }
+    let shrunk: Vec<f64> = values.iter().map(|s| s / (s + delta)).collect();
+    // n - Σ f b² without its loss of digits where b² is nearly n.
+    let spanned: f64 = sums.iter().map(|b| b * b).sum();
+    let rest = (n as f64 - spanned).max(0.0);
+    let kept: f64 = values.iter().zip(sums).map(|(s, b)| delta / (s + delta) * b * b).sum();
+    let root = (rest + kept).sqrt();
+    let cross = shrunk.iter().zip(sums).map(|(f, b)| f * b / root).collect();
+    (shrunk, cross)
+}
+
 /// A form's traceless part, A - shift·H, through its invariants.
 #[derive(Debug, Clone, Copy)]
-pub struct Form {
+pub struct Traceless {
     /// tr A / (n - 1): the mean of y'Ay over permutations is shift · y'y.
     pub shift: f64,
     /// The invariants of A - shift·H.
     pub invariants: Invariants,
 }
 
-impl Form {
+impl Traceless {
     /// From A itself, whose rows sum to zero, its shift, and t2 and t3 of its traceless part.
     pub fn dense(mut a: Mat<f64>, shift: f64, [t2, t3]: [f64; 2]) -> Self {
         let n = a.nrows();
@@ -238,19 +264,6 @@ impl Form {
     }
 }
 
-/// Σ kᵢⱼ³ over j ≠ i, for each i of a sample.
-fn kernel_cubes(kernel: &KernelAt<'_>, rows: Range<usize>) -> Vec<f64> {
-    let mut cubes = vec![0.0; rows.len()];
-    for i in 0..rows.len() {
-        for j in 0..i {
-            let cube = kernel.value(rows.start + i, rows.start + j).powi(3);
-            cubes[i] += cube;
-            cubes[j] += cube;
-        }
-    }
-    cubes
-}
-
 /// The eigenvalues of H K H besides zeros, from those of K and b: one between each two of K's, roots of
 /// 1 = Σ s b²/n / (s - λ).
 fn centred_values(values: &[f64], sums: &[f64], n: f64) -> Vec<f64> {
@@ -293,120 +306,6 @@ fn diagonals(y: MatRef<'_, f64>) -> (Vec<f64>, Vec<f64>) {
         }
     }
     (norms, inner)
-}
-
-/// Σ aᵢⱼ³ over i ≠ j of Y Yᵀ - shift·H, from `count` of its rows.
-///
-/// A quarter of them are those whose sums of the kernel's own cubes are largest (close neighbours), the others
-/// are spread over the rest, where the rows' sums are regressed on what is known of all rows: the diagonals of
-/// Y Yᵀ and of its square, their squares, and the kernel's sums.
-fn off_diagonal_cubes(
-    y: MatRef<'_, f64>,
-    shift: f64,
-    [diagonal, square_diagonal, kernel_cubes]: [&[f64]; 3],
-    count: usize,
-) -> f64 {
-    let n = y.nrows();
-    let own = shift * (1.0 - 1.0 / n as f64);
-    let row_sums = |rows: &[usize]| {
-        let mut sums = Vec::with_capacity(rows.len());
-        for chunk in rows.chunks(128) {
-            let block = traceless_rows(y, chunk, shift);
-            let mut cubes = vec![0.0; chunk.len()];
-            for j in 0..n {
-                for (sum, x) in cubes.iter_mut().zip(block.col_as_slice(j)) {
-                    *sum += x * x * x;
-                }
-            }
-            sums.extend(cubes.iter().zip(chunk).map(|(sum, &i)| sum - (diagonal[i] - own).powi(3)));
-        }
-        sums
-    };
-    if n <= count {
-        return row_sums(&(0..n).collect::<Vec<_>>()).iter().sum();
-    }
-
-    let mut order: Vec<usize> = (0..n).collect();
-    if !kernel_cubes.is_empty() {
-        order.sort_by(|&i, &j| kernel_cubes[j].total_cmp(&kernel_cubes[i]));
-    }
-    let (close, rest) = order.split_at_mut(if kernel_cubes.is_empty() { 0 } else { count / 4 });
-    rest.sort_unstable();
-    let sampled = spread_rows(rest.len(), count - close.len());
-    let sampled_sums = row_sums(&sampled.iter().map(|&i| rest[i]).collect::<Vec<_>>());
-
-    let some = |values: &[f64]| standardised(rest.iter().filter_map(|&i| values.get(i).copied()).collect());
-    let (d, e, k) = (some(diagonal), some(square_diagonal), some(kernel_cubes));
-    let covariates = |i: usize| [1.0, d[i], d[i] * d[i], e[i], e[i] * e[i], k.get(i).copied().unwrap_or(0.0)];
-    let mut normal = [[0.0; COVARIATES + 1]; COVARIATES];
-    for (i, sum) in sampled.into_iter().zip(sampled_sums) {
-        let x = covariates(i);
-        for (row, v) in normal.iter_mut().zip(x) {
-            for (cell, w) in row.iter_mut().zip(x.iter().chain([&sum])) {
-                *cell += v * w;
-            }
-        }
-    }
-    let slopes = solve_symmetric(normal);
-    let mut totals = [0.0; COVARIATES];
-    for i in 0..rest.len() {
-        for (total, v) in totals.iter_mut().zip(covariates(i)) {
-            *total += v;
-        }
-    }
-    let estimate: f64 = slopes.iter().zip(totals).map(|(slope, total)| slope * total).sum();
-    row_sums(close).iter().sum::<f64>() + estimate
-}
-
-/// Centred and scaled to a standard deviation of one; zeros where nothing varies.
-fn standardised(values: Vec<f64>) -> Vec<f64> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let sd = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-    values.iter().map(|v| if sd > 1e-12 * mean.abs() { (v - mean) / sd } else { 0.0 }).collect()
-}
-
-/// Covariates of a row's sum of cubes.
-const COVARIATES: usize = 6;
-
-/// Solves a semidefinite system by elimination; coefficients without information are zero.
-fn solve_symmetric(mut m: [[f64; COVARIATES + 1]; COVARIATES]) -> [f64; COVARIATES] {
-    let scale: [f64; COVARIATES] = std::array::from_fn(|k| m[k][k]);
-    let mut used = [false; COVARIATES];
-    for k in 0..COVARIATES {
-        if m[k][k] <= 1e-9 * scale[k] {
-            continue;
-        }
-        used[k] = true;
-        let pivot = m[k];
-        for (i, row) in m.iter_mut().enumerate() {
-            if i != k {
-                let factor = row[k] / pivot[k];
-                row.iter_mut().zip(pivot).for_each(|(cell, p)| *cell -= factor * p);
-            }
-        }
-    }
-    std::array::from_fn(|k| if used[k] { m[k][COVARIATES] / m[k][k] } else { 0.0 })
-}
-
-/// At most `count` of n rows, spread evenly by multiples of the golden ratio; all, in order, where n is not larger.
-pub fn spread_rows(n: usize, count: usize) -> Vec<usize> {
-    if n <= count {
-        return (0..n).collect();
-    }
-    let golden = 0.5 * (5f64.sqrt() - 1.0);
-    let mut taken = vec![false; n];
-    let mut position = 0.5_f64;
-    let mut left = count;
-    while left > 0 {
-        position = (position + golden).fract();
-        let row = ((position * n as f64) as usize).min(n - 1);
-        if !taken[row] {
-            taken[row] = true;
-            left -= 1;
-        }
-    }
-    (0..n).filter(|&i| taken[i]).collect()
 }
 
 /// Rows of Y Yᵀ - shift·H.
@@ -470,20 +369,21 @@ pub fn dot(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
 
 /// A form from all of A, whose rows sum to zero, by plain matrix products.
 #[cfg(test)]
-pub fn by_products(a: Mat<f64>) -> Form {
+pub fn by_products(a: Mat<f64>) -> Traceless {
     let n = a.nrows();
     let shift = (0..n).map(|i| a[(i, i)]).sum::<f64>() / (n as f64 - 1.0);
     let mut traceless = a.clone();
     make_traceless(&mut traceless, &(0..n).collect::<Vec<_>>(), shift);
     let square = &traceless * &traceless;
     let traces = [dot(traceless.as_ref(), traceless.as_ref()), dot(square.as_ref(), traceless.as_ref())];
-    Form::dense(a, shift, traces)
+    Traceless::dense(a, shift, traces)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::moments::{Cumulants, Sums};
     use super::*;
+    use crate::fixtures::{cosine, se};
     use crate::{Kernel, Locations, Spectrum};
     use faer::prelude::*;
 
@@ -495,7 +395,7 @@ mod tests {
         Locations::new(coords.as_ref()).unwrap()
     }
 
-    fn assert_same(got: &Form, expected: &Form, tolerance: f64, what: &str) {
+    fn assert_same(got: &Traceless, expected: &Traceless, tolerance: f64, what: &str) {
         let (a, b) = (&got.invariants, &expected.invariants);
         // Each invariant against its natural size: powers of the root of t2.
         let size = b.t2.sqrt();
@@ -516,13 +416,13 @@ mod tests {
     fn all_ways_to_the_invariants_agree() {
         let locations = points(150);
         let kernels = [
-            (Kernel::SquaredExponential { lengthscale: 0.02 }, 1e-9),
-            (Kernel::SquaredExponential { lengthscale: 0.15 }, 1e-9),
-            (Kernel::SquaredExponential { lengthscale: 2.0 }, 1e-9),
+            (se(0.02), 1e-9),
+            (se(0.15), 1e-9),
+            (se(2.0), 1e-9),
             // Nearly constant: the structured way is not used there.
-            (Kernel::SquaredExponential { lengthscale: 100.0 }, f64::INFINITY),
-            (Kernel::Cosine { period: 0.4 }, 1e-9),
-            (Kernel::Linear, 1e-9),
+            (se(100.0), f64::INFINITY),
+            (cosine(0.4), 1e-9),
+            (Kernel::linear(), 1e-9),
         ];
         for (kernel, structured) in kernels {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
@@ -535,8 +435,13 @@ mod tests {
                 let (_, shift) = sample.eigenvalues(delta);
                 let traces = [expected.invariants.t2, expected.invariants.t3];
                 let form = |(norms, inner): (Vec<f64>, Vec<f64>)| {
-                    let cubes = off_diagonal_cubes(y.as_ref(), shift, [&norms, &inner, &[]], 150);
-                    Form::from_diagonals(y.as_ref(), shift, traces, &norms, &inner, cubes)
+                    let cubes = off_diagonal_cubes(
+                        |some| traceless_rows(y.as_ref(), some, shift),
+                        shift,
+                        [&norms, &inner, &[]],
+                        150,
+                    );
+                    Traceless::from_diagonals(y.as_ref(), shift, traces, &norms, &inner, cubes)
                 };
                 assert_same(&form(diagonals(y.as_ref())), &expected, 1e-9, &what);
                 assert_same(&form(sample.structured_diagonals(delta)), &expected, structured, &what);
@@ -550,7 +455,7 @@ mod tests {
         let locations = points(40);
         let n = 40;
         let h = Mat::from_fn(n, n, |i, j| f64::from(i == j) - 1.0 / n as f64);
-        for kernel in [Kernel::SquaredExponential { lengthscale: 0.3 }, Kernel::Linear] {
+        for kernel in [se(0.3), Kernel::linear()] {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
             let sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
             let k = kernel.at(&locations).block(0..n);
@@ -596,7 +501,7 @@ mod tests {
             Sums::new(&y).0
         });
         for lengthscale in [0.03, 0.07, 0.3] {
-            let kernel = Kernel::SquaredExponential { lengthscale };
+            let kernel = se(lengthscale);
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
             let mut sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
             sample.kernel_cubes = kernel_cubes(&kernel.at(&locations), 0..n);
@@ -622,11 +527,11 @@ mod tests {
     #[test]
     fn centred_eigenvalues_are_those_of_the_matrix() {
         let locations = points(60);
-        for kernel in [Kernel::SquaredExponential { lengthscale: 0.1 }, Kernel::Linear] {
+        for kernel in [se(0.1), Kernel::linear()] {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
             let sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
             let a = product(sample.factor(f64::INFINITY).as_ref());
-            let (mut expected, _) = crate::spectrum::eigen(a.as_ref()).unwrap();
+            let (mut expected, _) = crate::spectrum::eigen::eigen(a.as_ref()).unwrap();
             expected.reverse();
             for (got, value) in sample.centred_values.iter().zip(&expected) {
                 assert!((got - value).abs() < 1e-9 * expected[0], "{kernel:?}: {got} {value}");

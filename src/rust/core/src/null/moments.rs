@@ -141,6 +141,7 @@ impl Sums {
 mod tests {
     use super::super::invariants::by_products;
     use super::*;
+    use crate::fixtures::uniform;
     use faer::Mat;
 
     /// Mean, variance and third central moment of y'Ay over all permutations of y, by Heap's algorithm.
@@ -166,25 +167,20 @@ mod tests {
         [mean, central(2), central(3)]
     }
 
-    fn uniform(seed: &mut u64) -> f64 {
-        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (*seed >> 11) as f64 / (1u64 << 53) as f64 - 0.5
-    }
-
     #[test]
     fn moments_agree_with_all_permutations() {
-        let mut seed = 7;
+        let mut uniform = uniform(7);
         for n in [7, 8] {
             for case in 0..4 {
                 let mut a = Mat::zeros(n, n);
                 for i in 0..n {
                     for j in 0..=i {
-                        let value = uniform(&mut seed);
+                        let value = uniform() - 0.5;
                         a[(i, j)] = value;
                         a[(j, i)] = value;
                     }
                 }
-                let mut y: Vec<f64> = (0..n).map(|_| uniform(&mut seed)).collect();
+                let mut y: Vec<f64> = (0..n).map(|_| uniform() - 0.5).collect();
                 if case == 3 {
                     y = (0..n).map(|i| if i == 1 { 1.0 } else { 0.0 }).collect();
                 }

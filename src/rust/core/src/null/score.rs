@@ -1,31 +1,38 @@
-//! The score form of a kernel without a spectrum, A = H K H, from sums over the entries of a sparse K.
+//! The score form of a kernel without a spectrum, A = H K H, from sums over the entries of K and products with it.
 //!
 //! All invariants are those of H M H with M = K - shift·I, whose traceless part A is. With r = M1, g = 1ᵀr/n² and
 //! u = r/n - g/2, `aᵢⱼ = mᵢⱼ - uᵢ - uⱼ`, and sums of its powers expand into sums that cost as much as one product
-//! with K. Only tr K³ does not; it comes from the quadrature of K's spectrum.
+//! with K. Only tr K³ does not: see [`EntrySums::triangles`].
 
+use super::forms::SampleForm;
 use super::invariants::make_traceless;
 use super::moments::Invariants;
-use crate::krylov::Krylov;
-use crate::locations::Locations;
+use crate::kernel::KernelAt;
 use faer::Mat;
+
+/// Sums over the entries of K in one sample; locations may be in any order, the same for all of them.
+pub struct EntrySums {
+    /// K1.
+    pub rows: Vec<f64>,
+    /// Σ kᵢⱼ² over j ≠ i.
+    pub squares: Vec<f64>,
+    /// Σ kᵢⱼ³ over i ≠ j.
+    pub cubes: f64,
+    /// tr (K - I)³, exactly where that is affordable, otherwise from a quadrature of K's spectrum.
+    pub triangles: f64,
+}
 
 /// One sample's share of a score form.
 pub struct ScoreSample {
-    /// tr A / (n - 1): the mean of y'Ay over permutations is shift · y'y.
-    pub shift: f64,
-    /// Invariants of the traceless part.
-    pub invariants: Invariants,
-    /// About the eigenvalues of the traceless part, with multiplicities.
-    pub eigenvalues: Vec<(f64, f64)>,
-    /// Row sums of K over n, by row, and 1ᵀK1/n²; the score form's entries are K's with these taken off.
+    /// The form.
+    pub form: SampleForm,
+    /// Row sums of K over n, and 1ᵀK1/n²; the score form's entries are K's with these taken off.
     means: (Vec<f64>, f64),
 }
 
 impl ScoreSample {
-    /// The score form of a kernel in sample `sample`.
-    pub fn new(krylov: &Krylov, sample: usize) -> Self {
-        let sums = krylov.sums(sample);
+    /// From K's sums, its products with vectors, and about its eigenvalues with multiplicities.
+    pub fn new(sums: &EntrySums, times: impl Fn(&[f64]) -> Vec<f64>, spectrum: &[(f64, f64)]) -> Self {
         let n = sums.rows.len();
         let size = n as f64;
         let total = |x: &[f64]| x.iter().sum::<f64>();
@@ -38,9 +45,8 @@ impl ScoreSample {
         let r: Vec<f64> = sums.rows.iter().map(|r| r - shift).collect();
         let g = total(&r) / (size * size);
         let u: Vec<f64> = r.iter().map(|r| r / size - 0.5 * g).collect();
-        let product = |x: &[f64]| -> Vec<f64> {
-            krylov.product(sample, x).iter().zip(x).map(|(k, x)| k - shift * x).collect()
-        };
+        let product =
+            |x: &[f64]| -> Vec<f64> { times(x).iter().zip(x).map(|(k, x)| k - shift * x).collect() };
         let (w, mu) = (product(&r), product(&u));
         let q: Vec<f64> = sums.squares.iter().map(|q| q + own * own).collect();
 
@@ -71,23 +77,20 @@ impl ScoreSample {
         let centred: Vec<f64> = diagonal.iter().map(|d| d - centre).collect();
         let b = dot(&centred, &product(&centred));
         let invariants = Invariants { n: size, t2, t3, s2, s3, u: cubes, r: along, b, squares: square_sum };
-        let eigenvalues = krylov.eigenvalues(sample).iter().map(|(s, m)| (s - shift, *m)).collect();
-        let mut by_row = vec![0.0; n];
-        let first = krylov.places(sample).iter().min().copied().unwrap_or(0);
-        krylov.places(sample).iter().zip(&means).for_each(|(&row, mean)| by_row[row - first] = *mean);
-        Self { shift, invariants, eigenvalues, means: (by_row, mean) }
+        let eigenvalues = spectrum.iter().map(|(s, m)| (s - shift, *m)).collect();
+        Self { form: SampleForm { shift, invariants, eigenvalues }, means: (means, mean) }
     }
 
-    /// Some rows of the score form, with zero trace: rows × n.
-    pub fn rows(&self, krylov: &Krylov, locations: &Locations, sample: usize, rows: &[usize]) -> Mat<f64> {
-        let kernel = krylov.kernel();
-        let kernel = kernel.at(locations);
-        let start = locations.samples()[sample].start;
-        let (means, mean) = &self.means;
+    /// Some rows of the score form, with zero trace: rows × n. The sample's locations begin at `start`, and are in the
+    /// sums by the order of `places`.
+    pub fn rows(&self, kernel: &KernelAt<'_>, start: usize, places: &[usize], rows: &[usize]) -> Mat<f64> {
+        let (by_place, mean) = &self.means;
+        let mut means = vec![0.0; by_place.len()];
+        places.iter().zip(by_place).for_each(|(&row, mean)| means[row - start] = *mean);
         let mut block = Mat::from_fn(rows.len(), means.len(), |i, j| {
             kernel.value(start + rows[i], start + j) - means[rows[i]] - means[j] + mean
         });
-        make_traceless(&mut block, rows, self.shift);
+        make_traceless(&mut block, rows, self.form.shift);
         block
     }
 }

@@ -7,7 +7,10 @@
 
 use faer::Mat;
 use flate2::read::GzDecoder;
+use patina_core::model::{Block, Model, View};
 use patina_core::null::GeneMoments;
+use patina_core::random::SplitMix64;
+use patina_core::spectral::Spectral;
 use patina_core::{Kernel, Locations, NullForms, Spectrum};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -213,10 +216,16 @@ impl Tissue {
     }
 }
 
+/// The SE kernels of the default grid.
+pub fn default_kernels(locations: &Locations) -> Vec<Kernel> {
+    let kernel = |lengthscale| Kernel::squared_exponential(lengthscale).expect("a lengthscale");
+    locations.default_grid(10).into_iter().map(kernel).collect()
+}
+
 /// Calibrated p-values for SE kernels.
 pub struct Tester {
-    /// Spectra of the kernels.
-    pub spectra: Vec<Spectrum>,
+    locations: Locations,
+    models: Vec<Spectral>,
     /// Their forms.
     pub forms: NullForms,
 }
@@ -224,19 +233,16 @@ pub struct Tester {
 impl Tester {
     /// The default grid of ten lengthscales, and the default deltas.
     pub fn default_grid(locations: &Locations) -> Self {
-        Self::new(locations, &patina_core::null::DELTAS)
+        Self::new(&default_kernels(locations), locations, &patina_core::null::DELTAS)
     }
 
-    /// The default grid of ten lengthscales, and these deltas.
-    pub fn new(locations: &Locations, deltas: &[f64]) -> Self {
-        let kernels: Vec<Kernel> = locations
-            .default_grid(10)
-            .into_iter()
-            .map(|lengthscale| Kernel::SquaredExponential { lengthscale })
-            .collect();
-        let spectra = Spectrum::dense_all(&kernels, locations).expect("spectra");
-        let forms = NullForms::with_deltas(&spectra, locations, deltas).expect("forms");
-        Self { spectra, forms }
+    /// Some kernels, and these deltas.
+    pub fn new(kernels: &[Kernel], locations: &Locations, deltas: &[f64]) -> Self {
+        let spectra = Spectrum::dense_all(kernels, locations).expect("spectra");
+        let models: Vec<Spectral> = spectra.into_iter().map(Spectral::from).collect();
+        let kernels: Vec<_> = models.par_iter().map(|model| model.forms(locations, deltas)).collect();
+        let forms = NullForms::new(&kernels, locations, deltas).expect("forms");
+        Self { locations: locations.clone(), models, forms }
     }
 
     /// Calls `f` with each gene's index, all its forms and its moments; results in the genes' order.
@@ -250,21 +256,16 @@ impl Tester {
         let block = |b: usize| {
             let start = b * BLOCK;
             let columns = y.subcols(start, BLOCK.min(y.ncols() - start));
-            let z: Vec<Mat<f64>> = self
-                .spectra
-                .iter()
-                .map(|spectrum| {
-                    let mut z = Mat::zeros(spectrum.rank(), columns.ncols());
-                    spectrum.project(columns, z.as_mut());
-                    z
-                })
-                .collect();
-            let each = self.forms.forms_per_kernel();
+            let testable = vec![true; columns.ncols()];
+            let block = Block::new(columns.to_owned(), &self.locations, testable, self.forms.deltas());
+            let views: Vec<Box<dyn View>> =
+                self.models.iter().map(|model| model.view(&block).expect("a view")).collect();
+            let each = self.forms.deltas().len();
             let mut q = vec![0.0; self.forms.len()];
             let mut results = Vec::with_capacity(columns.ncols());
             for g in 0..columns.ncols() {
-                for (k, z) in z.iter().enumerate() {
-                    self.forms.quadratic_forms(k, z.col_as_slice(g), &mut q[k * each..(k + 1) * each]);
+                for (view, q) in views.iter().zip(q.chunks_mut(each)) {
+                    view.forms(g, q);
                 }
                 results.push(f(start + g, &q, &self.forms.gene(y.col_as_slice(start + g))));
             }
@@ -280,22 +281,18 @@ impl Tester {
     }
 }
 
-/// A small random number generator (splitmix64), the same everywhere.
-pub struct Random(u64);
+/// Random numbers, the same everywhere.
+pub struct Random(SplitMix64);
 
 impl Random {
     /// From a seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::new(seed, &[]))
     }
 
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// Uniform between 0 and 1.

@@ -1,18 +1,15 @@
 //! Locations and expression for tests.
 
+use crate::kernel::Kernel;
 use crate::locations::Locations;
+use crate::random::SplitMix64;
 use faer::Mat;
 
 /// A reproducible sequence of uniform numbers in [0, 1).
 pub fn uniform(seed: u64) -> impl FnMut() -> f64 {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x5851_F42D_4C95_7F2D);
-    move || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (x ^ (x >> 31)) as f64 / 2f64.powi(64)
-    }
+    let mut random =
+        SplitMix64::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x5851_F42D_4C95_7F2D), &[]);
+    move || random.uniform()
 }
 
 /// Approximately normal numbers.
@@ -21,6 +18,15 @@ pub fn normal(seed: u64) -> impl FnMut() -> f64 {
     move || (0..12).map(|_| uniform()).sum::<f64>() - 6.0
 }
 
+/// The squared exponential kernel of a lengthscale.
+pub fn se(lengthscale: f64) -> Kernel {
+    Kernel::squared_exponential(lengthscale).unwrap()
+}
+
+/// The cosine kernel of a period.
+pub fn cosine(period: f64) -> Kernel {
+    Kernel::cosine(period).unwrap()
+}
 /// Uniform points with density 1, in a square or cube.
 pub fn scattered(n: usize, dim: usize, seed: u64) -> Locations {
     let mut uniform = uniform(seed);

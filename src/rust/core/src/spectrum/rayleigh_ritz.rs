@@ -1,15 +1,17 @@
 //! Eigenpairs of kernels that are smooth but not positive semidefinite (the cosine), without their n × n matrix.
 //!
-//! The columns of K at landmarks, spread over the tissue, span all of K once there are twice as many of them as
-//! eigenvalues that matter. In an orthonormal basis Q of them K is the small matrix QᵀKQ, whose eigenpairs are K's.
-//! What Q misses is measured by products with random vectors.
+//! A Nyström basis (Williams & Seeger 2001): the columns of K at landmarks, spread over the tissue, span all of K once
+//! there are twice as many of them as eigenvalues that matter. Then the Rayleigh-Ritz method: in an orthonormal basis Q
+//! of them K is the small matrix QᵀKQ, whose eigenpairs are K's. What Q misses is measured by products with random
+//! vectors.
 
-use crate::cholesky::CHUNK;
+use super::cholesky::CHUNK;
+use super::eigen::eigen;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::kd_tree::KdTree;
 use crate::kernel::KernelAt;
-use crate::spectrum::eigen;
-use crate::tree::Tree;
+use crate::random::sign;
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
 use faer::{Accum, Par};
@@ -19,7 +21,7 @@ use rayon::prelude::*;
 const LANDMARKS: (usize, usize) = (256, 4096);
 
 /// Eigenvalues below this share of the largest do not matter.
-const NEGLIGIBLE: f64 = 1e-13;
+const NEGLIGIBLE_EIGENVALUE: f64 = 1e-13;
 
 /// Random vectors that measure what is missing, and the factor by which their estimate may be too small.
 const PROBES: usize = 8;
@@ -40,18 +42,18 @@ pub(crate) struct Eigenpairs {
 
 /// The eigenpairs of K over a tree's rows that matter, in the current rayon pool: O(n² r) time, O(n r) memory. `None`
 /// if more than a share of `tolerance` of the trace n would be missing with the most landmarks.
-pub(crate) fn eigenpairs(kernel: &KernelAt<'_>, tree: &Tree, tolerance: f64) -> Result<Option<Eigenpairs>> {
+pub(crate) fn eigenpairs(kernel: &KernelAt<'_>, tree: &KdTree, tolerance: f64) -> Result<Option<Eigenpairs>> {
     let order = tree.rows();
     let n = order.len();
-    let start = order.iter().copied().min().unwrap_or(0);
-    let failed = || Error::NoConvergence("PER".to_string());
+    let start = tree.first_row();
+    let failed = || Error::NoConvergence(kernel.name().to_string());
     let mut count = LANDMARKS.0;
     while count < n && count <= LANDMARKS.1 {
         interrupt::check()?;
         let landmarks: Vec<usize> = (0..count).map(|k| order[k * n / count]).collect();
         let block = Mat::from_fn(count, count, |i, j| kernel.value(landmarks[i], landmarks[j]));
         let (values, vectors) = eigen(block.as_ref()).ok_or_else(failed)?;
-        let least = NEGLIGIBLE * values.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
+        let least = NEGLIGIBLE_EIGENVALUE * values.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
         let kept: Vec<usize> = (0..count).filter(|&k| values[k].abs() > least).collect();
         if kept.len() <= count / 2 {
             // The landmarks' eigenvectors, extended to all locations, are nearly orthogonal.
@@ -84,7 +86,7 @@ pub(crate) fn eigenpairs(kernel: &KernelAt<'_>, tree: &Tree, tolerance: f64) -> 
 fn in_basis(kernel: &KernelAt<'_>, start: usize, basis: MatRef<'_, f64>) -> Option<Eigenpairs> {
     let (n, rank) = basis.shape();
     // K times the basis and the random vectors.
-    let signs = Mat::from_fn(n, PROBES, |i, k| crate::krylov::sign((i * PROBES + k) as u64));
+    let signs = Mat::from_fn(n, PROBES, |i, k| sign((i * PROBES + k) as u64));
     let both =
         Mat::from_fn(n, rank + PROBES, |i, k| if k < rank { basis[(i, k)] } else { signs[(i, k - rank)] });
     let product = by_rows(n, rank + PROBES, ROWS, |rows, out| {
@@ -113,7 +115,7 @@ fn in_basis(kernel: &KernelAt<'_>, start: usize, basis: MatRef<'_, f64>) -> Opti
 /// An orthonormal basis of the columns, up to rounding where they are nearly so.
 fn orthonormal(columns: MatRef<'_, f64>) -> Option<Mat<f64>> {
     let (values, vectors) = eigen(inner(columns, columns).as_ref())?;
-    let least = NEGLIGIBLE * values.last()?;
+    let least = NEGLIGIBLE_EIGENVALUE * values.last()?;
     let kept: Vec<usize> = (0..values.len()).filter(|&k| values[k] > least).collect();
     let turn = Mat::from_fn(values.len(), kept.len(), |i, k| vectors[(i, kept[k])] / values[kept[k]].sqrt());
     Some(by_rows(columns.nrows(), kept.len(), CHUNK, |rows, out| {
@@ -150,20 +152,19 @@ fn by_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Kernel;
+    use crate::fixtures::{cosine, grid_with_gaps, irregular, normal, two_samples};
     use crate::spatial_test::Status;
-    use crate::testing::{grid_with_gaps, irregular, normal, two_samples};
-    use crate::{Approximation, SpatialTest};
+    use crate::{Approximation, Request, SpatialTest};
 
     #[test]
     fn eigenvalues_and_what_is_missing_are_right() {
         for (locations, period) in
             [(irregular(700, 2, 1), 12.0), (grid_with_gaps(28), 30.0), (irregular(600, 3, 2), 20.0)]
         {
-            let kernel = Kernel::Cosine { period };
+            let kernel = cosine(period);
             let entries = kernel.at(&locations);
             let n = locations.len();
-            let tree = Tree::new(&locations, 0..n);
+            let tree = KdTree::new(locations.coords(), 0..n);
             let found = eigenpairs(&entries, &tree, 1e-7).unwrap().unwrap();
             assert!(found.values.len() < n / 2 && found.residual > 0.0);
             let k = entries.block(0..n);
@@ -184,7 +185,7 @@ mod tests {
 
     #[test]
     fn likelihoods_are_those_of_the_dense_spectrum() {
-        let kernels = [8.0, 11.0, 18.0, 40.0, 200.0].map(|period| Kernel::Cosine { period });
+        let kernels = [8.0, 11.0, 18.0, 40.0, 200.0].map(cosine);
         for locations in [irregular(900, 2, 1), grid_with_gaps(30), two_samples(600)] {
             let n = locations.len();
             let mut normal = normal(4);
@@ -196,7 +197,8 @@ mod tests {
             });
             for kernel in kernels {
                 let test = |approximation| {
-                    SpatialTest::with_groups(&[kernel], &[0], locations.clone(), approximation).unwrap()
+                    SpatialTest::with_groups(&[kernel], &[0], locations.clone(), Request::test(approximation))
+                        .unwrap()
                 };
                 let (exact, low_rank) = (test(Approximation::Exact), test(Approximation::PivotedCholesky));
                 assert_eq!(low_rank.models()[0].engine(), "landmarks");

@@ -1,6 +1,6 @@
 //! A k-d tree over the locations of one sample: neighbours, distances, and an order that keeps near points together.
 
-use crate::locations::Locations;
+use faer::MatRef;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ const LEAF: usize = 16;
 
 /// A k-d tree. Inside it points go by their *place*: neighbouring places are near each other.
 #[derive(Debug, Clone)]
-pub(crate) struct Tree {
+pub(crate) struct KdTree {
     /// The row of each place.
     rows: Vec<usize>,
     /// Coordinates of each place; unused dimensions are 0.
@@ -29,10 +29,9 @@ struct Node {
     end: usize,
 }
 
-impl Tree {
-    /// A tree over some rows.
-    pub fn new(locations: &Locations, rows: Range<usize>) -> Self {
-        let coords = locations.coords();
+impl KdTree {
+    /// A tree over some rows of a matrix with a column for each of at most three dimensions.
+    pub fn new(coords: MatRef<'_, f64>, rows: Range<usize>) -> Self {
         let point = |row: usize| -> Point {
             std::array::from_fn(|k| if k < coords.ncols() { coords[(row, k)] } else { 0.0 })
         };
@@ -47,6 +46,11 @@ impl Tree {
     /// The row of each place.
     pub fn rows(&self) -> &[usize] {
         &self.rows
+    }
+
+    /// The first of the rows.
+    pub fn first_row(&self) -> usize {
+        self.rows.iter().min().copied().unwrap_or(0)
     }
 
     /// Squared distance of each place to its nearest neighbour that is not at the same point (infinite if none is).
@@ -145,7 +149,7 @@ impl Tree {
     }
 }
 
-/// The squared distance, summed in the same order as [`Locations::squared_distance`].
+/// The squared distance, summed in the same order as that of locations.
 #[inline]
 fn squared(a: &Point, b: &Point) -> f64 {
     let mut sum = 0.0;
@@ -216,11 +220,12 @@ fn build(order: &mut [(usize, Point)], places: Range<usize>, nodes: &mut Vec<Nod
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{grid_with_gaps, irregular};
+    use crate::fixtures::{grid_with_gaps, irregular};
+    use crate::locations::Locations;
 
     fn check(locations: &Locations) {
         for rows in locations.samples() {
-            let tree = Tree::new(locations, rows.clone());
+            let tree = KdTree::new(locations.coords(), rows.clone());
             let mut sorted = tree.rows().to_vec();
             sorted.sort_unstable();
             assert!(sorted.into_iter().eq(rows.clone()));

@@ -5,8 +5,8 @@
 //! trace is known exactly.
 
 use crate::interrupt;
+use crate::kd_tree::KdTree;
 use crate::kernel::KernelAt;
-use crate::tree::Tree;
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::prelude::*;
@@ -37,9 +37,9 @@ pub(crate) struct Factor {
 impl Factor {
     /// Factors K over the rows of a tree until at most `tolerance` of its trace is left. `None` if that takes a rank above `limit`,
     /// or at an interrupt.
-    pub fn new(kernel: &KernelAt<'_>, tree: &Tree, tolerance: f64, limit: usize) -> Option<Self> {
+    pub fn new(kernel: &KernelAt<'_>, tree: &KdTree, tolerance: f64, limit: usize) -> Option<Self> {
         let order = tree.rows();
-        let start = *order.iter().min()?;
+        let start = tree.first_row();
         let n = order.len();
         let mut left: Vec<f64> = (start..start + n).map(|i| kernel.value(i, i)).collect();
         let mut factor = Self {

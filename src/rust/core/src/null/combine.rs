@@ -1,0 +1,72 @@
+//! One p-value of the p-values of many forms.
+
+use std::f64::consts::PI;
+
+/// The Cauchy combination (Liu & Xie 2020) of p-values, as natural logs; NaN do not count, and the weights of the
+/// others are scaled to a sum of 1. NaN if none has a weight.
+///
+/// For correlated forms the combination is exact in the tail only (their Theorem 1): with these forms and weights,
+/// P(p <= a) is about 1.1 a for a of .001 and more, over simulated locations and values of many kinds. The result is
+/// larger by as much there, and by less and less beyond.
+pub fn combine(log_p: &[f64], weights: &[f64]) -> f64 {
+    /// The share by which the combination is too small, and the p-value where half of it is taken off.
+    const EXCESS: (f64, f64) = (0.1, 1e-3);
+    let counts = || log_p.iter().zip(weights).filter(|(p, _)| !p.is_nan());
+    let total: f64 = counts().map(|(_, weight)| weight).sum();
+    if total > 0.0 {
+        let (log_p, weights): (Vec<f64>, Vec<f64>) = counts().map(|(p, weight)| (p, weight / total)).unzip();
+        let combined = log_cauchy(&log_p, &weights);
+        let p = combined.exp();
+        combined + (EXCESS.0 * (1.0 - p) * p / (p + EXCESS.1)).ln_1p()
+    } else {
+        f64::NAN
+    }
+}
+
+/// Combines p-values by the Cauchy combination (Liu & Xie 2020): log of the combined p-value.
+///
+/// `log_p` and their weights, which sum to one; p-values count as 1 - 1e-3 at most.
+fn log_cauchy(log_p: &[f64], weights: &[f64]) -> f64 {
+    const CAP: f64 = 0.999;
+    /// Below this p, cot(pi p) is 1/(pi p) to rounding.
+    const SMALL: f64 = -20.0;
+    let least = log_p.iter().copied().fold(0.0_f64, f64::min);
+    // Sums of 1/p are scaled by the least p, so that nothing overflows.
+    let scale = if least < SMALL { least } else { 0.0 };
+    let mut sum = 0.0;
+    for (lp, w) in log_p.iter().zip(weights) {
+        sum += w * if *lp < SMALL {
+            (scale - lp).exp() / PI
+        } else {
+            scale.exp() / (PI * lp.exp().min(CAP)).tan()
+        };
+    }
+    if scale < 0.0 { scale - (PI * sum).ln() } else { (f64::atan2(1.0, sum) / PI).ln() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(got: f64, expected: f64, tolerance: f64, what: &str) {
+        let error = (got - expected).abs() / expected.abs().max(1e-300);
+        assert!(error < tolerance, "{what}: {got} {expected} ({error:e})");
+    }
+
+    #[test]
+    fn combination_of_equal_p_values_is_their_value() {
+        for log_p in [-0.01, -0.5, -3.0, -19.9, -20.1, -800.0, -1e5] {
+            close(log_cauchy(&[log_p; 4], &[0.25; 4]), log_p.min(0.999_f64.ln()), 1e-9, "equal");
+        }
+        // The smallest dominates, divided by its weight.
+        close(
+            log_cauchy(&[-2_000.0, -1.0, 0.0], &[0.2, 0.3, 0.5]),
+            -2_000.0 - 0.2_f64.ln(),
+            1e-12,
+            "smallest",
+        );
+        // Continuous where the way of computing changes.
+        let at = |log_p: f64| log_cauchy(&[log_p, -0.1], &[0.5, 0.5]);
+        close(at(-20.0 - 1e-9), at(-20.0 + 1e-9), 1e-8, "switch");
+    }
+}

@@ -1,0 +1,118 @@
+//! Kernels made ready: what [`crate::engine`] has chosen for each is carried out here.
+
+use crate::engine::{Choice, Reason, Request, choose};
+use crate::error::{Error, Result};
+use crate::interrupt;
+use crate::kernel::Kernel;
+use crate::krylov::Krylov;
+use crate::locations::Locations;
+use crate::model::Model;
+use crate::spectral::Spectral;
+use crate::spectrum::{Made, Spectrum};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A model of any engine. All that differs between engines is behind [`Model`]; this enum is for files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum AnyModel {
+    /// By eigenpairs.
+    Spectral(Spectral),
+    /// By a sparse matrix.
+    Krylov(Box<Krylov>),
+    /// By an engine from elsewhere, which cannot be written to a file.
+    #[serde(skip)]
+    Other(Arc<dyn Model>),
+}
+
+impl Deref for AnyModel {
+    type Target = dyn Model;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Spectral(model) => model,
+            Self::Krylov(model) => model.as_ref(),
+            Self::Other(model) => model.as_ref(),
+        }
+    }
+}
+
+/// Makes kernels ready for a test of genes, side by side in the current rayon pool. `None` for kernels that oscillate too
+/// fast for so many locations.
+///
+/// # Errors
+/// Where no engine can take another kernel, or there is too little memory: before anything is computed.
+pub fn models(kernels: &[Kernel], locations: &Locations, request: Request) -> Result<Vec<Option<AnyModel>>> {
+    carry_out(kernels, locations, request, |kernel, choice| model(kernel, choice, locations))
+}
+
+/// The spectra of kernels, for patterns.
+///
+/// # Errors
+/// Where a spectrum is not affordable: before anything is computed.
+pub fn spectra(kernels: &[Kernel], locations: &Locations, request: Request) -> Result<Vec<Spectrum>> {
+    let request = Request { eigenpairs: true, ..request };
+    let made = carry_out(kernels, locations, request, |kernel, choice| {
+        Ok(match model(kernel, choice, locations)? {
+            Some(AnyModel::Spectral(model)) => Some(model.into_spectrum()),
+            _ => None,
+        })
+    })?;
+    let check = |(spectrum, &kernel): (Option<Spectrum>, &Kernel)| {
+        spectrum.ok_or_else(|| Reason::TooFine.error(kernel, locations.len()))
+    };
+    made.into_iter().zip(kernels).map(check).collect()
+}
+
+fn carry_out<T: Send>(
+    kernels: &[Kernel],
+    locations: &Locations,
+    request: Request,
+    make: impl Fn(Kernel, &Choice) -> Result<Option<T>> + Sync,
+) -> Result<Vec<Option<T>>> {
+    let choices = choose(kernels, locations, request);
+    for (&kernel, choice) in kernels.iter().zip(&choices) {
+        if let Choice::Unsupported(reason) = choice {
+            may_be_left_out(*reason, kernel, locations)?;
+        }
+    }
+    let make = |(&kernel, choice): (&Kernel, &Choice)| {
+        interrupt::check()?;
+        make(kernel, choice)
+    };
+    kernels.par_iter().zip(&choices).with_max_len(1).map(make).collect()
+}
+
+/// A kernel that is too fine is left out, and the others are not lost.
+fn may_be_left_out(reason: Reason, kernel: Kernel, locations: &Locations) -> Result<()> {
+    if reason == Reason::TooFine { Ok(()) } else { Err(reason.error(kernel, locations.len())) }
+}
+
+fn model(kernel: Kernel, choice: &Choice, locations: &Locations) -> Result<Option<AnyModel>> {
+    match choice {
+        Choice::Spectrum(how) => match Spectrum::by(how, kernel, locations)? {
+            Made::Spectrum(spectrum) => Ok(Some(AnyModel::Spectral(spectrum.into()))),
+            Made::Otherwise(next) => model(kernel, &next, locations),
+        },
+        Choice::Krylov { narrow, apart } => {
+            let krylov = Krylov::new(kernel, locations, *narrow, *apart)?;
+            Ok(Some(AnyModel::Krylov(Box::new(krylov))))
+        }
+        Choice::Unsupported(reason) => may_be_left_out(*reason, kernel, locations).map(|()| None),
+    }
+}
+
+/// The same kernels with dense spectra in place of engines that may not converge.
+///
+/// # Errors
+/// [`Error::NoConvergence`] or [`Error::Interrupted`].
+pub fn exact(models: &[AnyModel], locations: &Locations) -> Result<Vec<AnyModel>> {
+    let exact = |model: &AnyModel| {
+        if model.always_converges() {
+            return Ok(model.clone());
+        }
+        Spectrum::dense(model.kernel(), locations).map(|spectrum| AnyModel::Spectral(spectrum.into()))
+    };
+    models.par_iter().with_max_len(1).map(exact).collect::<std::result::Result<_, Error>>()
+}
