@@ -16,8 +16,8 @@ summarize_counts <- function(input, call = rlang::caller_env()) {
   sums <- matrix(0, length(rows), n_genes)
   squares <- sums
   bad <- integer()
-  for (genes in gene_blocks(input)) {
-    block <- input_sparse_block(input, genes) %||% input_block(input, genes)
+  for (genes in gene_blocks(input, call = call)) {
+    block <- input_sparse_block(input, genes, call) %||% input_block(input, genes, call)
     bad <- c(bad, genes[not_counts(block)])
     ok <- gene_status(block) == "ok"
     testable[genes] <- ok

@@ -62,24 +62,37 @@ prepare_fitter <- function(
 fit_genes <- function(fitter, prepared, genes = seq_along(prepared$input$genes)) {
   input <- prepared$input
   run <- prepared$run
-  size <- genes_per_call(input$n_spots, run$threads)
+  size <- genes_per_call(input$n_spots, run)
   if (!is.null(run$workers)) {
     # enough blocks for all of them
     share <- length(genes) / BiocParallel::bpnworkers(run$workers)
     size <- min(size, rust_block * ceiling(share / rust_block))
   }
-  blocks <- gene_blocks(input, max_values = size * input$n_spots)
+  blocks <- gene_blocks(input, max_values = size * input$n_spots, call = run$call)
   blocks <- lapply(blocks, \(block) block[block %in% genes])
   blocks <- blocks[lengths(blocks) > 0L]
   tick <- progress_bar(run$progress, length(genes))
   fits <- if (is.null(run$workers)) {
-    lapply(blocks, function(block) {
-      fit_block(fitter, input_block(input, block), block, prepared$normalizer, run, tick)
-    })
+    fit_here(fitter, prepared, blocks, tick)
   } else {
     fit_on_workers(fitter, prepared, blocks, tick)
   }
+  fits <- report_failures(fits, blocks, prepared, fitter$groups)
   in_order(bind_fits(fits), match(genes, unlist(blocks)), fitter$groups)
+}
+
+#' Fit blocks of genes in this process
+#' @returns A list of fits, with the reason in place of a block that could not be read.
+#' @noRd
+fit_here <- function(fitter, prepared, blocks, tick) {
+  lapply(blocks, function(block) {
+    raw <- tryCatch(input_block(prepared$input, block), patina_error_reading = reason)
+    if (is.character(raw)) {
+      tick(length(block))
+      return(raw)
+    }
+    fit_block(fitter, raw, block, prepared$normalizer, prepared$run, tick)
+  })
 }
 
 # Rust fills its blocks of genes up to this number.
@@ -90,12 +103,11 @@ rust_block <- 128L
 #' About two million values keep the progress bar moving, but every thread needs
 #' a block of its own, and 200 MB are enough. The option `patina.block_genes` sets another number.
 #' @noRd
-genes_per_call <- function(n_spots, threads) {
-  chosen <- getOption("patina.block_genes")
-  if (!is.null(chosen)) {
-    return(chosen)
+genes_per_call <- function(n_spots, run) {
+  if (!is.null(run$block_genes)) {
+    return(run$block_genes)
   }
-  values <- min(max(2e6, threads * rust_block * n_spots), 2.5e7)
+  values <- min(max(2e6, run$threads * rust_block * n_spots), 2.5e7)
   rust_block * ceiling(values / n_spots / rust_block)
 }
 
@@ -130,11 +142,11 @@ in_order <- function(fits, order, groups) {
 #'
 #' @param fitter Of it, `test` and `spots`.
 #' @param raw The block, from `input_block()`, and `genes`, the indices of its columns.
-#' @param run Of it, `threads` and `call`.
+#' @param run Of it, `threads`, `block_genes` and `call`.
 #' @param tick Is told how many genes were done.
 #' @noRd
 fit_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes) NULL) {
-  size <- genes_per_call(nrow(raw), run$threads)
+  size <- genes_per_call(nrow(raw), run)
   starts <- seq.int(1L, length(genes), by = size)
   fits <- lapply(starts, function(start) {
     if (length(starts) > 1L) {
@@ -144,6 +156,12 @@ fit_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes
     }
     status <- gene_status(raw)
     y <- normalizer(raw, genes)
+    explained <- attr(y, "explained")
+    if (!is.null(explained)) {
+      # nothing but rounding errors
+      y[, explained] <- NaN
+      status[explained & status == "ok"] <- "explained"
+    }
     order <- fitter$spots$order
     if (is.unsorted(order)) {
       y <- y[order, , drop = FALSE]
@@ -155,4 +173,56 @@ fit_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes
     fit
   })
   bind_fits(fits)
+}
+
+# Failures --------------------------------------------------------------------------------------
+
+#' What an error says, as the reason why a block has no fit
+#' @noRd
+reason <- function(cnd) {
+  cli::ansi_strip(conditionMessage(cnd))
+}
+
+#' Put rows of `NA` in place of blocks that failed, and warn
+#'
+#' @param fits A list of fits, with the reason in place of those that failed.
+#' @noRd
+report_failures <- function(fits, blocks, prepared, groups) {
+  failed <- vapply(fits, is.character, logical(1L))
+  if (!any(failed)) {
+    return(fits)
+  }
+  reasons <- unique(unlist(fits[failed]))
+  genes <- prepared$input$genes[unlist(blocks[failed])]
+  if (all(failed)) {
+    here <- is.null(prepared$run$workers)
+    abort_patina(
+      c(
+        if (here) "No gene of {.arg x} could be read." else "The workers of {.arg BPPARAM} fitted no gene.",
+        x = "{reasons[1]}"
+      ),
+      class = if (here) "reading" else "workers",
+      call = prepared$run$call
+    )
+  }
+  warn_patina(
+    c(
+      "{length(genes)} gene{?s} in {sum(failed)} block{?s} failed: {.val {first_few(genes)}}.",
+      x = "{reasons[1]}",
+      i = "{cli::qty(length(genes))}{?It has/They have} the status {.val failed} and no values; all others
+        are complete. Test {cli::qty(length(genes))}{?it/them} alone once the reason is gone."
+    ),
+    class = "failed_genes"
+  )
+  template <- fits[!failed][[1L]]
+  fits[failed] <- lapply(lengths(blocks[failed]), function(n_genes) {
+    fit <- Map(
+      \(values, name) rep(values[NA_integer_], n_genes * if (name == "probabilities") groups else 1L),
+      template,
+      names(template)
+    )
+    fit$status[] <- "failed"
+    fit
+  })
+  fits
 }

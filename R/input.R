@@ -140,7 +140,7 @@ read_expression.Matrix <- function(x, assay = "counts", arg = "x", call = rlang:
 #' @export
 read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
   checked(rlang::check_installed("DelayedArray", call = call))
-  type <- DelayedArray::type(x)
+  type <- read_stored(DelayedArray::type(x), call, arg)
   if (!type %in% c("integer", "double")) {
     abort_patina(
       "{.arg {arg}} must hold numbers, not values of type {.cls {type}}.",
@@ -274,9 +274,10 @@ check_numeric_columns <- function(columns, arg, call) {
 #'
 #' @param input A `patina_input` or an expression.
 #' @param genes Indices of genes.
+#' @param call The user's call, for errors.
 #' @returns A double matrix of spots × genes without names.
 #' @noRd
-input_block <- function(input, genes) {
+input_block <- function(input, genes, call = NULL) {
   block <- switch(
     input$storage,
     columns = vapply(
@@ -286,7 +287,7 @@ input_block <- function(input, genes) {
     ),
     dense = t(input$values[genes, , drop = FALSE]),
     sparse = as.matrix(input$values[, genes, drop = FALSE]),
-    delayed = t(as.matrix(input$values[genes, , drop = FALSE]))
+    delayed = read_stored(t(as.matrix(input$values[genes, , drop = FALSE])), call)
   )
   if (!is.double(block)) {
     storage.mode(block) <- "double"
@@ -300,17 +301,30 @@ input_block <- function(input, genes) {
 #' @inheritParams input_block
 #' @returns A dgCMatrix of spots × genes, or `NULL` if the input is not sparse.
 #' @noRd
-input_sparse_block <- function(input, genes) {
+input_sparse_block <- function(input, genes, call = NULL) {
   switch(
     input$storage,
     sparse = input$values[, genes, drop = FALSE],
     delayed = if (DelayedArray::is_sparse(input$values)) {
-      Matrix::t(as_dgc(methods::as(
-        input$values[genes, , drop = FALSE],
-        "dgCMatrix"
-      )))
+      read_stored(Matrix::t(as_dgc(methods::as(input$values[genes, , drop = FALSE], "dgCMatrix"))), call)
     }
   )
+}
+
+#' What is read from a DelayedMatrix, or a classed error
+#' @noRd
+read_stored <- function(values, call, arg = "x") {
+  tryCatch(values, error = function(cnd) {
+    abort_patina(
+      c(
+        "Values of {.arg {arg}} cannot be read.",
+        x = "{conditionMessage(cnd)}",
+        i = "If they are in a file: is it whole, and still where it was?"
+      ),
+      class = "reading",
+      call = call
+    )
+  })
 }
 
 #' Cut the genes into blocks that are read one at a time
@@ -318,13 +332,15 @@ input_sparse_block <- function(input, genes) {
 #' @param input A `patina_input` or an expression.
 #' @param max_values How many values a dense block may hold (the default is 16 MB); delayed input
 #'   keeps to DelayedArray's own size of blocks, in whole chunks, so that each is read once.
+#' @param call The user's call, for errors.
 #' @returns A list of index vectors, in order, that cover all genes.
 #' @noRd
-gene_blocks <- function(input, max_values = 2e6) {
+gene_blocks <- function(input, max_values = 2e6, call = NULL) {
   n_genes <- length(input$genes)
   if (input$storage == "delayed") {
     values <- input$values
-    size <- max(1, DelayedArray::getAutoBlockLength(DelayedArray::type(values)) %/% max(ncol(values), 1L))
+    type <- read_stored(DelayedArray::type(values), call)
+    size <- max(1, DelayedArray::getAutoBlockLength(type) %/% max(ncol(values), 1L))
     height <- DelayedArray::chunkdim(values)[1L] %||% 1L
     # a chunk may hold far more genes than memory does
     if (height <= 4 * size) {

@@ -42,7 +42,7 @@ stabilize <- function(counts) {
     )
   }
   phi <- positive_phi(summary$phi, call)
-  values <- input_block(expression, seq_along(expression$genes))
+  values <- input_block(expression, seq_along(expression$genes), call)
   like_input(log(values + 1 / (2 * phi)), counts, expression)
 }
 

@@ -4,8 +4,8 @@
 #'
 #' @param threads,workers,progress The user's `threads`, `BPPARAM` and `progress`.
 #' @param call The user's call, for errors.
-#' @returns A list: `threads`, a number; `workers`, a BiocParallelParam or `NULL`; `progress`; `call`;
-#'   `started`, a time in seconds.
+#' @returns A list: `threads`, a number; `workers`, a BiocParallelParam or `NULL`; `progress`; `block_genes`, how
+#'   many genes at a time, or `NULL`; `call`; `started`, a time in seconds.
 #' @noRd
 new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::caller_env()) {
   check_flag(progress, "progress", call)
@@ -13,6 +13,7 @@ new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::cal
     threads = resolve_threads(threads, call),
     workers = check_workers(workers, call),
     progress = progress,
+    block_genes = chosen_block_genes(call),
     call = call,
     started = proc.time()[["elapsed"]]
   )
@@ -34,17 +35,16 @@ prepare <- function(x, coords, assay, sample_info, sample_id, normalization, cov
 
 #' Number of threads to use
 #'
-#' The option `patina.threads`, else all cores, and at most 2 under R CMD check.
+#' The option `patina.threads`, else all cores, and at most 2 under R CMD check. Never more than there are cores:
+#' they would only get in each other's way.
 #'
 #' @param threads The user's `threads` argument, or `NULL`.
 #' @noRd
-resolve_threads <- function(threads = NULL, call = rlang::caller_env()) {
+resolve_threads <- function(threads = NULL, call = rlang::caller_env(), cores = parallel::detectCores()) {
+  cores <- if (is.na(cores)) 1L else cores
   threads <- threads %||% getOption("patina.threads")
   if (is.null(threads)) {
-    threads <- parallel::detectCores()
-    if (is.na(threads)) {
-      threads <- 1L
-    }
+    threads <- cores
     limit <- tolower(Sys.getenv("_R_CHECK_LIMIT_CORES_"))
     if (nzchar(limit) && limit != "false") {
       threads <- min(threads, 2L)
@@ -60,7 +60,22 @@ resolve_threads <- function(threads = NULL, call = rlang::caller_env()) {
       call = call
     )
   }
-  as.integer(threads)
+  # two are always granted, so that what tests and examples ask for is silent everywhere
+  most <- max(cores, 2L)
+  if (threads > most) {
+    inform_patina("{.arg threads} is {threads}, and this machine has {cores} core{?s}: {most} are used.")
+  }
+  as.integer(min(threads, most))
+}
+
+#' The option `patina.block_genes`, checked
+#' @noRd
+chosen_block_genes <- function(call) {
+  chosen <- getOption("patina.block_genes")
+  if (!is.null(chosen)) {
+    check_whole_number(chosen, 1, 1e6, arg = "options(patina.block_genes)", call = call)
+  }
+  chosen
 }
 
 #' Give a result its class and remember how it was made

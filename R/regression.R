@@ -31,7 +31,7 @@ regress_out <- function(expr, sample_info, formula) {
   spots <- expression$spots %||% sprintf("spot%d", seq_len(expression$n_spots))
   covariates <- covariate_matrix(formula, samples, spots, call, arg = "formula")
   regress <- new_regression(covariates)
-  values <- input_block(expression, seq_along(expression$genes))
+  values <- input_block(expression, seq_along(expression$genes), call)
   like_input(regress(values), expr, expression)
 }
 
@@ -107,7 +107,8 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
 #'
 #' @param covariates Spots × covariates.
 #' @param sample_id Samples with a mean of their own, which is kept like the intercept.
-#' @returns A function that maps a block (spots × genes) to its residuals plus intercept.
+#' @returns A function that maps a block (spots × genes) to its residuals plus intercept. If some genes are
+#'   nothing but the covariates' part, the attribute `explained` says which.
 #' @noRd
 new_regression <- function(covariates, sample_id = NULL) {
   kept <- if (is.null(sample_id)) {
@@ -121,20 +122,51 @@ new_regression <- function(covariates, sample_id = NULL) {
   if (ncol(covariates) == 0L) {
     return(identity)
   }
-  own <- qr(qr.resid(qr(kept), covariates), tol = 0)
+  probe <- utils::head(which(kept[, 1L] == 1), 5L)
+  kept <- qr(kept)
+  own <- qr(qr.resid(kept, covariates), tol = 0)
   basis <- qr.Q(own)
   effects <- t(backsolve(qr.R(own), t(covariates[, own$pivot, drop = FALSE]), transpose = TRUE))
-  subtract_effects(basis, effects)
+  subtract_effects(basis, effects, kept, probe)
 }
 
-subtract_effects <- function(basis, effects) {
+subtract_effects <- function(basis, effects, kept, probe) {
   force(basis)
   force(effects)
+  force(kept)
+  force(probe)
   function(block) {
     coefficients <- lapply(seq_len(ncol(basis)), \(j) colSums(block * basis[, j]))
     for (j in seq_along(coefficients)) {
       block <- block - outer(effects[, j], coefficients[[j]])
     }
+    explained <- find_explained(block, sqrt(Reduce(`+`, lapply(coefficients, `^`, 2))), kept, probe)
+    if (any(explained)) {
+      attr(block, "explained") <- explained
+    }
     block
   }
+}
+
+#' Which genes' residuals are rounding errors about what is kept
+#'
+#' @param residuals Spots × genes, with what is kept.
+#' @param effect Norm of the part that was subtracted from each gene.
+#' @param kept Decomposition of what is kept: the intercept, or the samples.
+#' @param probe A few spots of one sample, which share their mean.
+#' @noRd
+find_explained <- function(residuals, effect, kept, probe) {
+  limit <- 1e-10 * effect / sqrt(nrow(residuals)) + 1e-13 * abs(residuals[probe[1L], ])
+  # hardly any other gene is the same in all of the probe: no need to look at all spots of every gene
+  candidates <- seq_len(ncol(residuals))
+  for (row in probe[-1L]) {
+    difference <- abs(residuals[row, candidates] - residuals[probe[1L], candidates])
+    candidates <- candidates[which(difference <= 2 * limit[candidates])]
+  }
+  explained <- logical(ncol(residuals))
+  if (length(candidates) > 0L) {
+    left <- abs(qr.resid(kept, residuals[, candidates, drop = FALSE]))
+    explained[candidates] <- colSums(left > rep(limit[candidates], each = nrow(left))) == 0
+  }
+  explained
 }

@@ -157,19 +157,21 @@ check_pattern_settings <- function(n_patterns, lengthscale, restarts, seed, tole
 #' @noRd
 pattern_expression <- function(prepared, index) {
   input <- prepared$input
-  block <- input_block(input, index)
+  block <- input_block(input, index, prepared$run$call)
   status <- gene_status(block)
   usable <- status == "ok"
   y <- prepared$normalizer(block[, usable, drop = FALSE], index[usable])
+  explained <- attr(y, "explained") %||% logical(ncol(y))
+  largest <- apply(abs(y), 2L, max)
   if (!is.null(input$sample_id)) {
     sample <- as.integer(input$sample_id)
     means <- rowsum(y, sample) / tabulate(sample)
     y <- y - means[sample, , drop = FALSE]
   }
-  # The covariates may explain a gene completely.
+  # A gene may be constant within each sample.
   spread <- apply(y, 2L, stats::sd)
-  flat <- !is.finite(spread) | spread <= 1e-10 * apply(abs(block[, usable, drop = FALSE]), 2L, max)
-  status[usable][flat] <- "constant"
+  flat <- explained | !is.finite(spread) | spread <= 1e-10 * largest
+  status[usable][flat] <- ifelse(explained[flat], "explained", "constant")
   y <- y[, !flat, drop = FALSE]
   usable <- status == "ok"
   bad <- sprintf("%s (%s)", input$genes[index], status)[!usable]

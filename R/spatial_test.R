@@ -108,8 +108,8 @@
 #'   SummarizedExperiment its colData by default.
 #' @param sample_id Which sample (slide) each spot belongs to: the name of a column of `sample_info`, or a
 #'   vector. A SpatialExperiment's own `sample_id` by default.
-#' @param threads Number of threads; by default `getOption("patina.threads")`, else all cores. Results do
-#'   not depend on it.
+#' @param threads Number of threads; by default `getOption("patina.threads")`, else all cores, and never
+#'   more than those. Results do not depend on it.
 #' @param BPPARAM A parameter object of BiocParallel, to test blocks of genes in other processes or on a
 #'   cluster: [BiocParallel::SnowParam()], [BiocParallel::MulticoreParam()],
 #'   [BiocParallel::BatchtoolsParam()] and the like. `threads` are divided among its workers. The kernels
@@ -121,8 +121,9 @@
 #' @returns A tibble with one row for each gene of `x`, in the same order:
 #' \describe{
 #'   \item{gene}{name}
-#'   \item{status}{`"ok"`, or why the gene was not tested: `"constant"`, `"all-zero"`, `"non-finite"`; its
-#'     other columns are then `NA`; `"failed"`: so was its block on a worker, with a warning.
+#'   \item{status}{`"ok"`, or why the gene was not tested: `"constant"`, `"all-zero"`, `"non-finite"`,
+#'     `"explained"` (by the covariates: what they leave of it is nothing but rounding errors); its other
+#'     columns are then `NA`; `"failed"`: its values could not be read, or its worker died, with a warning.
 #'     `"no p-value"`: too few spots for one; `"not converged"`: its fit is not known well enough and `NA`,
 #'     but it has a p-value, see Large tissues}
 #'   \item{lengthscale}{of the best kernel (or its period), in units of `coords`}
@@ -149,8 +150,10 @@
 #' `patina_error_names`; values that are not counts, unless `normalization = "none"`, `patina_error_counts`;
 #' an `approximation` that cannot serve the kernels, or not within this machine's memory,
 #' `patina_error_approximation`. With `BPPARAM`: `patina_error_tempdir` if the kernels cannot be written to
-#' the temporary folder, `patina_error_workers` if a worker dies. An error on a worker costs the genes of
-#' one block only: a warning of class `patina_warning_failed_genes` names them. Periods of the PER kernel
+#' the temporary folder, `patina_error_workers` if no gene could be fitted. An error on a worker, or its
+#' death, costs the genes of one block only, and so does a part of a file that cannot be read
+#' (`patina_error_reading` if nothing can): a warning of class `patina_warning_failed_genes` names them.
+#' `patina_error_timeout` if a limit of [setTimeLimit()] is reached. Periods of the PER kernel
 #' that are too short for so many spots are left out with a warning of class `patina_warning_kernels`.
 #'
 #' @references

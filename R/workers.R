@@ -31,8 +31,7 @@ check_workers <- function(workers, call) {
 #' @inheritParams fit_genes
 #' @param blocks Indices of genes, a vector for each block.
 #' @param tick See `progress_bar()`.
-#' @returns A list of fits in the order of `blocks`. A block whose worker reported an error has the status
-#'   "failed", with a warning. If a worker dies nothing is returned: that is an error.
+#' @returns A list of fits in the order of `blocks`, with the reason in place of a failed one.
 #' @noRd
 fit_on_workers <- function(fitter, prepared, blocks, tick) {
   input <- prepared$input
@@ -50,19 +49,22 @@ fit_on_workers <- function(fitter, prepared, blocks, tick) {
   }
   # what every task needs
   shared <- list(
+    folder = folder,
     spectra = spectra,
     fitter = fitter["spots"],
     normalizer = prepared$normalizer,
-    run = list(threads = max(1L, run$threads %/% BiocParallel::bpnworkers(workers)))
+    run = list(
+      threads = max(1L, run$threads %/% BiocParallel::bpnworkers(workers)),
+      block_genes = run$block_genes
+    )
   )
   fits <- list()
-  for (blocks_now in split(blocks, (seq_along(blocks) - 1L) %/% wave)) {
-    tasks <- lapply(blocks_now, \(block) list(genes = block, input = worker_input(input, block)))
-    done <- run_tasks(tasks, shared, workers, run$call)
-    tick(sum(lengths(blocks_now)))
-    fits <- c(fits, done)
+  for (now in split(seq_along(blocks), (seq_along(blocks) - 1L) %/% wave)) {
+    tasks <- lapply(now, \(i) list(id = i, genes = blocks[[i]], input = worker_input(input, blocks[[i]])))
+    fits <- c(fits, run_tasks(tasks, shared, workers, run$call))
+    tick(sum(lengths(blocks[now])))
   }
-  report_failures(fits, blocks, input$genes, fitter$groups, run$call)
+  fits
 }
 
 #' Start workers that are not up, and stop them when the caller ends
@@ -72,6 +74,10 @@ start_workers <- function(workers, call, frame = parent.frame()) {
     return(invisible())
   }
   do.call(on.exit, list(as.call(list(stop_workers, workers)), add = TRUE), envir = frame)
+  bpstart_workers(workers, call)
+}
+
+bpstart_workers <- function(workers, call) {
   tryCatch(
     BiocParallel::bpstart(workers),
     error = function(cnd) {
@@ -99,30 +105,55 @@ stop_workers <- function(workers) {
 }
 
 #' One wave of tasks
-#' @returns A list of fits, with the message of its error in place of a failed one.
+#'
+#' If a worker dies BiocParallel returns nothing. What the others finished is in their files; the rest is
+#' tried once more, one task after the other, so that a task that ends its worker takes none with it.
+#' @returns A list of fits, with the reason in place of a failed one.
 #' @noRd
 run_tasks <- function(tasks, shared, workers, call) {
+  fits <- try_tasks(tasks, shared, workers)
+  if (is.list(fits)) {
+    return(fits)
+  }
+  restart_workers(workers, call)
+  lapply(tasks, function(task) {
+    finished <- read_fit(task, shared$folder)
+    if (!is.null(finished)) {
+      return(finished)
+    }
+    fit <- try_tasks(list(task), shared, workers)
+    if (is.list(fit)) {
+      return(fit[[1L]])
+    }
+    restart_workers(workers, call)
+    paste("A worker ended before its work was done; often it ran out of memory. BiocParallel says:", fit)
+  })
+}
+
+#' Run tasks on the workers
+#' @returns A list of fits; or what BiocParallel says if a worker died.
+#' @noRd
+try_tasks <- function(tasks, shared, workers) {
   fits <- tryCatch(
     BiocParallel::bplapply(tasks, fit_task, shared = shared, BPPARAM = workers),
-    error = function(cnd) {
-      abort_patina(
-        c(
-          "A worker of {.arg BPPARAM} ended before its work was done, and the results with it.",
-          x = "BiocParallel says: {conditionMessage(cnd)}",
-          i = "Often it ran out of memory: fewer workers need less. Make a new {.arg BPPARAM} before you
-            try again."
-        ),
-        class = "workers",
-        call = call
-      )
-    }
+    error = reason
   )
-  whole <- length(fits) == length(tasks) &&
-    all(mapply(\(fit, task) is.character(fit) || length(fit$status) == length(task$genes), fits, tasks))
-  if (!whole) {
-    abort_patina("The workers of {.arg BPPARAM} did not return all results.", class = "workers", call = call)
+  if (is.character(fits)) {
+    return(fits)
   }
-  fits
+  whole <- length(fits) == length(tasks) && all(mapply(is_fit, fits, tasks))
+  if (whole) fits else "not all results came back."
+}
+
+is_fit <- function(fit, task) {
+  rlang::is_string(fit) || length(fit$status) == length(task$genes)
+}
+
+#' New processes in place of workers of which some have died
+#' @noRd
+restart_workers <- function(workers, call) {
+  stop_workers(workers)
+  bpstart_workers(workers, call)
 }
 
 #' What a worker needs to read its genes
@@ -153,19 +184,46 @@ worker_input <- function(input, genes) {
 
 #' Fit the genes of one task
 #'
-#' @param task A list: `genes`, indices, and `input`, from `worker_input()`.
-#' @param shared A list: `spectra`, from `write_spectra()`; `fitter` without its test; `normalizer`; `run`.
-#' @returns The fit, or the message of an error.
+#' @param task A list: `id`, a number; `genes`, indices; and `input`, from `worker_input()`.
+#' @param shared A list: `folder`; `spectra`, from `write_spectra()`; `fitter` without its test; `normalizer`;
+#'   `run`.
+#' @returns The fit, which is in a file too should this process die; or the message of an error.
 #' @noRd
 fit_task <- function(task, shared) {
   tryCatch(
     {
       fitter <- c(shared$fitter, list(test = read_spectra(shared$spectra)))
       raw <- input_block(task$input, seq_along(task$genes))
-      fit_block(fitter, raw, task$genes, shared$normalizer, shared$run)
+      fit <- fit_block(fitter, raw, task$genes, shared$normalizer, shared$run)
+      write_fit(fit, task, shared$folder)
+      fit
     },
-    error = function(cnd) cli::ansi_strip(conditionMessage(cnd))
+    error = reason
   )
+}
+
+fit_path <- function(task, folder) {
+  file.path(folder, sprintf("fit-%d.rds", task$id))
+}
+
+#' Write a fit; one that cannot be written is returned all the same
+#' @noRd
+write_fit <- function(fit, task, folder) {
+  part <- tempfile("part-", folder)
+  try(
+    suppressWarnings({
+      saveRDS(fit, part, compress = FALSE)
+      file.rename(part, fit_path(task, folder))
+    }),
+    silent = TRUE
+  )
+}
+
+#' The fit that a worker finished, or `NULL`
+#' @noRd
+read_fit <- function(task, folder) {
+  path <- fit_path(task, folder)
+  if (file.exists(path)) readRDS(path)
 }
 
 # The spectra that this process read last.
@@ -197,8 +255,16 @@ read_spectra <- function(spectra) {
 #' @noRd
 spectra_folder <- function(call) {
   parent <- getOption("patina.tempdir") %||% tempdir()
+  if (!rlang::is_string(parent)) {
+    abort_patina(
+      "{.code options(patina.tempdir)} must be the name of a folder, not {.obj_type_friendly {parent}}.",
+      class = "tempdir",
+      call = call
+    )
+  }
   folder <- tempfile("patina-", parent)
-  if (!dir.create(folder, showWarnings = FALSE)) {
+  # expression may be nobody else's business
+  if (!dir.create(folder, showWarnings = FALSE, mode = "0700")) {
     abort_spectra(parent, "It does not exist, or cannot be written to.", call)
   }
   folder
@@ -213,6 +279,7 @@ write_spectra <- function(test, folder, call) {
     call_rust(rust_save_test, test, path, call = call),
     patina_error_file = \(cnd) abort_spectra(dirname(folder), cnd$body[["x"]], call)
   )
+  Sys.chmod(path, "0600", use_umask = FALSE)
   spectra <- list(path = path, size = file.size(path), written = as.numeric(Sys.time()))
   # workers that are this process, or will be a fork of it, need not read
   last_read$spectra <- spectra
@@ -235,45 +302,4 @@ abort_spectra <- function(folder, reason, call) {
     class = "tempdir",
     call = call
   )
-}
-
-# Failures --------------------------------------------------------------------------------------
-
-#' Put rows of `NA` in place of blocks that failed, and warn
-#' @noRd
-report_failures <- function(fits, blocks, names, groups, call) {
-  failed <- vapply(fits, is.character, logical(1L))
-  if (!any(failed)) {
-    return(fits)
-  }
-  messages <- unique(unlist(fits[failed]))
-  genes <- names[unlist(blocks[failed])]
-  if (all(failed)) {
-    abort_patina(
-      c("The workers of {.arg BPPARAM} could not fit a single gene.", x = "{messages[1]}"),
-      class = "workers",
-      call = call
-    )
-  }
-  warn_patina(
-    c(
-      "{length(genes)} gene{?s} in {sum(failed)} block{?s} failed on {?its/their} worker{?s}:
-        {.val {first_few(genes)}}.",
-      x = "{messages}",
-      i = "{cli::qty(length(genes))}{?It has/They have} the status {.val failed} and no values; all others
-        are complete."
-    ),
-    class = "failed_genes"
-  )
-  template <- fits[!failed][[1L]]
-  fits[failed] <- lapply(lengths(blocks[failed]), function(n_genes) {
-    fit <- Map(
-      \(values, name) rep(values[NA_integer_], n_genes * if (name == "probabilities") groups else 1L),
-      template,
-      names(template)
-    )
-    fit$status[] <- "failed"
-    fit
-  })
-  fits
 }

@@ -26,6 +26,26 @@ fit_all <- function(small, workers = NULL) {
   fit_genes(small$fitter, small$prepared)
 }
 
+# Of three blocks of two genes.
+expect_second_block_failed <- function(fits, good) {
+  expect_identical(fits$status, c("ok", "ok", "failed", "failed", "ok", "ok"))
+  for (field in names(fits)) {
+    expect_identical(fits[[field]][c(1, 2, 5, 6)], good[[field]][c(1, 2, 5, 6)])
+    if (field != "status") expect_true(all(is.na(fits[[field]][3:4])))
+  }
+}
+
+# A block that kills whoever works on it is lost, and no other.
+expect_killed_block <- function(workers) {
+  killed <- small_fitter(\(block, genes) if (3 %in% genes) tools::pskill(Sys.getpid(), 9) else block)
+  expect_warning(
+    fits <- fit_all(killed, workers),
+    "2 genes in 1 block failed.*g3.*g4.*worker ended",
+    class = "patina_warning_failed_genes"
+  )
+  expect_second_block_failed(fits, fit_all(small_fitter(\(block, genes) block)))
+}
+
 # The temporary folder of a test, empty at its end.
 local_empty_tempdir <- function(frame = parent.frame()) {
   folder <- withr::local_tempdir(.local_envir = frame)
@@ -87,36 +107,145 @@ test_that("workers in processes of their own read the spectra; failures and deat
     class = "patina_warning_failed_genes"
   )
   good <- fit_all(small_fitter(\(block, genes) block))
-  expect_identical(fits$status, c("ok", "ok", "failed", "failed", "ok", "ok"))
-  for (field in names(fits)) {
-    expect_identical(fits[[field]][c(1, 2, 5, 6)], good[[field]][c(1, 2, 5, 6)])
-    if (field != "status") expect_true(all(is.na(fits[[field]][3:4])))
-  }
+  expect_second_block_failed(fits, good)
   expect_error(
     fit_all(small_fitter(\(block, genes) stop("no disk")), workers),
-    "not fit a single gene.*no disk",
+    "fitted no gene.*no disk",
     class = "patina_error_workers"
   )
   expect_true(BiocParallel::bpisup(workers))
   expect_empty(folder)
 
-  killed <- small_fitter(\(block, genes) if (3 %in% genes) tools::pskill(Sys.getpid(), 9) else block)
-  expect_error(fit_all(killed, workers), "worker.*ended", class = "patina_error_workers")
+  expect_killed_block(workers)
   expect_empty(folder)
+  # the user's workers are up again, and whole
+  expect_true(BiocParallel::bpisup(workers))
+  expect_identical(fit_small(tissue, BPPARAM = workers), fit_small(tissue))
 })
 
-test_that("a worker that is killed ends the call", {
+test_that("a worker that is killed costs the genes of one block", {
   skip_if_not_installed("BiocParallel")
   skip_on_os("windows")
   small_blocks()
   folder <- local_empty_tempdir()
   workers <- BiocParallel::MulticoreParam(2)
-  killed <- small_fitter(\(block, genes) if (3 %in% genes) tools::pskill(Sys.getpid(), 9) else block)
-  expect_error(fit_all(killed, workers), "worker.*ended", class = "patina_error_workers")
+  expect_killed_block(workers)
   expect_false(BiocParallel::bpisup(workers))
   expect_empty(folder)
   whole <- small_fitter(\(block, genes) block)
   expect_identical(fit_all(whole, workers), fit_all(whole))
+})
+
+test_that("what a dead worker was at is tried once more", {
+  skip_if_not_installed("BiocParallel")
+  skip_on_os("windows")
+  small_blocks()
+  folder <- local_empty_tempdir()
+  workers <- BiocParallel::MulticoreParam(2)
+  marker <- withr::local_tempfile()
+  once <- eval(bquote(\(block, genes) {
+    if (3 %in% genes && !file.exists(.(marker))) {
+      file.create(.(marker))
+      tools::pskill(Sys.getpid(), 9)
+    }
+    block
+  }))
+  expect_no_warning(fits <- fit_all(small_fitter(once), workers))
+  expect_true(file.exists(marker))
+  expect_identical(fits, fit_all(small_fitter(\(block, genes) block)))
+  expect_empty(folder)
+})
+
+test_that("a finished fit is kept in its file, and one that cannot be written is returned", {
+  folder <- withr::local_tempdir()
+  small <- small_fitter(\(block, genes) block)
+  shared <- list(
+    folder = folder,
+    spectra = write_spectra(small$fitter$test, folder, NULL),
+    fitter = small$fitter["spots"],
+    normalizer = small$prepared$normalizer,
+    run = list(threads = 1L)
+  )
+  withr::defer(forget_spectra(folder))
+  task <- list(id = 7L, genes = 1:2, input = worker_input(small$prepared$input, 1:2))
+  fit <- fit_task(task, shared)
+  expect_identical(read_fit(task, folder), fit)
+  expect_null(read_fit(list(id = 8L), folder))
+  shared$folder <- file.path(folder, "missing")
+  expect_identical(fit_task(task, shared), fit)
+})
+
+test_that("nobody else can read what is written for workers", {
+  skip_on_os("windows")
+  withr::local_options(patina.tempdir = withr::local_tempdir())
+  small <- small_fitter(\(block, genes) block)
+  folder <- spectra_folder(NULL)
+  withr::defer(forget_spectra(folder))
+  spectra <- write_spectra(small$fitter$test, folder, NULL)
+  expect_identical(format(file.mode(c(folder, spectra$path))), c("700", "600"))
+})
+
+test_that("what was read before a file vanished is kept", {
+  skip_if_not_installed("HDF5Array")
+  small_blocks()
+  small <- small_fitter(\(block, genes) block)
+  good <- fit_all(small)
+  tissue <- small_tissue()
+  vanishing <- function() {
+    file <- withr::local_tempfile(fileext = ".h5", .local_envir = parent.frame())
+    small$prepared$input <- as_input(
+      HDF5Array::writeHDF5Array(tissue$y, file, "y", chunkdim = c(2L, 40L)),
+      tissue$coords
+    )
+    small$prepared$normalizer <- function(block, genes) {
+      unlink(file)
+      block
+    }
+    list(small = small, file = file)
+  }
+  # delayed input keeps to its own size of blocks
+  withr::defer(suppressMessages(DelayedArray::setAutoBlockSize(1e8)))
+  suppressMessages(DelayedArray::setAutoBlockSize(2 * 8 * 40))
+  expect_warning(
+    fits <- fit_all(vanishing()$small),
+    "4 genes in 2 blocks failed.*gene3.*Values of `x` cannot be read",
+    class = "patina_warning_failed_genes"
+  )
+  expect_identical(fits$status, c("ok", "ok", rep("failed", 4)))
+  expect_identical(fits$llr[1:2], good$llr[1:2])
+
+  gone <- vanishing()
+  unlink(gone$file)
+  expect_error(fit_all(gone$small), "`x` cannot be read", class = "patina_error_reading")
+  expect_error(
+    summarize_counts(gone$small$prepared$input),
+    "`x` cannot be read",
+    class = "patina_error_reading"
+  )
+})
+
+test_that("options that make no sense are named", {
+  tissue <- small_tissue()
+  for (wrong in list("a", NA, 1e12, c(10, 20), 0)) {
+    withr::local_options(patina.block_genes = wrong)
+    expect_error(fit_small(tissue), "patina.block_genes.*whole number", class = "patina_error_argument")
+  }
+  withr::local_options(patina.block_genes = NULL, patina.tempdir = 7)
+  skip_if_not_installed("BiocParallel")
+  expect_error(
+    fit_small(tissue, BPPARAM = BiocParallel::SerialParam()),
+    "patina.tempdir.*folder",
+    class = "patina_error_tempdir"
+  )
+})
+
+test_that("more threads than cores are not started", {
+  expect_message(threads <- resolve_threads(5000, cores = 4L), "4 cores", class = "patina_message")
+  expect_identical(threads, 4L)
+  expect_identical(suppressMessages(resolve_threads(3e9, cores = 4L)), 4L)
+  expect_silent(resolve_threads(2, cores = 1L))
+  expect_identical(resolve_threads(cores = NA), if (is.null(getOption("patina.threads"))) 1L else 2L)
+  expect_error(resolve_threads(Inf), "threads", class = "patina_error_argument")
 })
 
 test_that("jobs of a cluster give the same results", {

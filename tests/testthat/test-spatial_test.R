@@ -160,6 +160,51 @@ test_that("there is one row for each gene, and a bad gene changes no other", {
   )
 })
 
+test_that("a gene that the covariates explain is told from one with little left", {
+  withr::local_seed(1)
+  coords <- data.frame(x = runif(60), y = runif(60))
+  covariate <- as.numeric(scale(runif(60)))
+  group <- rep(c("a", "b", "c"), 20)
+  y <- rbind(
+    same = covariate,
+    tripled = 3 * covariate,
+    shifted = 1e6 + 1e3 * covariate,
+    nearly = covariate + 1e-7 * rnorm(60),
+    far = 1e8 + covariate + 0.01 * rnorm(60),
+    noise = rnorm(60)
+  )
+  test <- \(y, covariates, ...) {
+    fit_small(y, coords, covariates = covariates, sample_info = data.frame(covariate, group), ...)
+  }
+  results <- test(y, ~covariate)
+  expect_identical(results$status, rep(c("explained", "ok"), c(3, 3)))
+  expect_true(all(is.na(results[1:3, c("pval", "qval", "llr", "loglik")])))
+  expect_equal(as.list(results[6, -1]), as.list(test(y["noise", , drop = FALSE], ~covariate)[-1]))
+  # beside others, with factors, within samples
+  expect_identical(test(y, ~ covariate + group)$status, results$status)
+  id <- rep(1:2, each = 30)
+  within <- y + rep(c(0, 5), each = 6 * 30)
+  expect_identical(test(within, ~covariate, sample_id = id)$status, results$status)
+  expect_identical(test(y, ~ factor(seq_len(60)))$status, rep("explained", 6))
+  expect_identical(
+    suppressWarnings(
+      spatial_patterns(
+        y,
+        coords,
+        rownames(y),
+        1,
+        0.3,
+        normalization = "none",
+        covariates = ~covariate,
+        sample_info = data.frame(covariate)
+      )
+    )$genes$pattern,
+    rep(c(NA, 1L), c(3, 3))
+  )
+  # residuals are still residuals for who asks for them
+  expect_lt(max(abs(regress_out(y, data.frame(covariate), ~covariate)["same", ])), 1e-14)
+})
+
 test_that("columns agree with each other", {
   tissue <- small_tissue(60, 20)
   results <- fit_small(tissue$y, tissue$coords)
@@ -237,7 +282,7 @@ test_that("too few spots for p-values are said, and the fits kept", {
 test_that("threads come from the option", {
   withr::local_options(patina.threads = 1L)
   expect_identical(resolve_threads(), 1L)
-  expect_identical(resolve_threads(3), 3L)
+  expect_identical(resolve_threads(3, cores = 4L), 3L)
   withr::local_options(patina.threads = NULL)
   withr::local_envvar("_R_CHECK_LIMIT_CORES_" = "true")
   expect_lte(resolve_threads(), 2L)
