@@ -35,8 +35,8 @@ prepare <- function(x, coords, assay, sample_info, sample_id, normalization, cov
 
 #' Number of threads to use
 #'
-#' The option `patina.threads`, else all cores, and at most 2 under R CMD check. Never more than there are cores:
-#' they would only get in each other's way.
+#' The option `patina.threads`, else all cores, and at most 2 under R CMD check. Never more than there are
+#' cores: they would only get in each other's way.
 #'
 #' @param threads The user's `threads` argument, or `NULL`.
 #' @noRd

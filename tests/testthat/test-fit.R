@@ -467,6 +467,6 @@ test_that("p-values are uniform under permutation within samples", {
   }
   # one gene, one p-value, from all samples together
   spatial <- cbind(genes[, 1] + 3 * sin(coords$y))
-  expect_identical(dim(test(spatial)), c(1L, 18L))
+  expect_identical(nrow(test(spatial)), 1L)
   expect_lt(test(spatial)$pval, 1e-4)
 })
