@@ -4,8 +4,8 @@
 #'
 #' @param threads,workers,progress The user's `threads`, `BPPARAM` and `progress`.
 #' @param call The user's call, for errors.
-#' @returns A list: `threads`, a number; `workers`, a BiocParallelParam or `NULL`; `progress`; `block_genes`, how
-#'   many genes at a time, or `NULL`; `call`; `started`, a time in seconds.
+#' @returns A list: `threads`, a number; `workers`, a BiocParallelParam or `NULL`; `progress`;
+#'   `block_genes`, how many genes at a time, or `NULL`; `call`; `started`, a time in seconds.
 #' @noRd
 new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::caller_env()) {
   check_flag(progress, "progress", call)
