@@ -49,7 +49,9 @@ command_line_parser <- function() {
       "rows and genes in columns, or the other way round (the names of the spots tell which).",
       "COORDINATES has a row for each spot to be used: its name, then its coordinates and",
       "whatever else is known of it. RESULTS is written: a row for each gene.",
-      "Files may be comma or tab separated (.csv, .tsv, .txt) and compressed (.gz).",
+      "Files may be comma or tab separated (.csv, .tsv, .txt) and compressed (.gz). In those that are",
+      "written a name that begins with = + - or @ has an apostrophe in front, so that no spreadsheet",
+      "takes it for a formula and runs it.",
       sep = "\n"
     ),
     option_list = list(
@@ -67,7 +69,10 @@ command_line_parser <- function() {
       option(
         "--covariates",
         metavar = "FORMULA",
-        help = "what to regress out: a formula over COORDINATES' columns [~ log(total_counts)]"
+        help = paste(
+          "what to regress out: a formula over COORDINATES' columns, with",
+          "+ : * ^ - log exp sqrt poly splines::ns factor I [~ log(total_counts)]"
+        )
       ),
       option(
         "--sample",
@@ -166,8 +171,8 @@ parse_command_line <- function(args) {
   options$columns <- if (!is.null(options$columns)) strsplit(options$columns, ",")[[1L]]
   options$covariates <- parse_formula(options$covariates)
   outputs <- output_paths(options)
-  if (anyDuplicated(c(outputs, options$counts, options$coordinates))) {
-    command_line_error("Every file to be written needs a name of its own.")
+  if (anyDuplicated(true_paths(c(outputs, options$counts, options$coordinates)))) {
+    command_line_error("Every file to be written needs a name of its own, which is no input's.")
   }
   for (path in outputs) {
     check_writable(path)
@@ -194,162 +199,13 @@ parse_numbers <- function(text, option) {
   numbers
 }
 
-parse_formula <- function(text) {
-  if (is.null(text)) {
-    return(NULL)
-  }
-  formula <- tryCatch(stats::as.formula(text, env = baseenv()), error = function(cnd) NULL)
-  if (is.null(formula) || length(formula) != 2L) {
-    command_line_error("--covariates must be a formula such as '~ batch', not '{text}'.")
-  }
-  formula
-}
-
-check_writable <- function(path) {
-  folder <- dirname(path)
-  if (!dir.exists(folder) || file.access(folder, 2L) != 0L) {
-    command_line_error("Cannot write {path}: {folder} is not a folder one can write to.")
-  }
-  if (dir.exists(path)) {
-    command_line_error("Cannot write {path}: it is a folder.")
-  }
-}
-
-# Reading -----------------------------------------------------------------------------------------
-
-separator_of <- function(path, header) {
-  bare <- sub("\\.gz$", "", tolower(path))
-  if (grepl("\\.csv$", bare)) {
-    ","
-  } else if (grepl("\\.(tsv|tab)$", bare) || grepl("\t", header, fixed = TRUE)) {
-    "\t"
-  } else {
-    ","
-  }
-}
-
-#' A table with names in its first row and column
-#'
-#' @param numeric Whether all but the names must be numbers.
-#' @return A data.frame whose row names are the first column.
-#' @noRd
-read_named_table <- function(path, numeric) {
-  if (!file.exists(path) || dir.exists(path)) {
-    command_line_error("Cannot read {path}: there is no such file.")
-  }
-  unreadable <- function(cnd) {
-    reason <- plain_reason(conditionMessage(cnd))
-    command_line_error("Cannot read {path}: {reason}.")
-  }
-  # Warnings count: a damaged archive gives one, and whatever came before it.
-  tryCatch(
-    {
-      con <- gzfile(path, "rt")
-      on.exit(close(con))
-      header <- readLines(con, 1L, warn = FALSE)
-      second <- readLines(con, 1L, warn = FALSE)
-      if (length(second) == 0L) {
-        stop("it holds no row below the header")
-      }
-      separator <- separator_of(path, header)
-      cells <- function(line) {
-        scan(text = line, what = "", sep = separator, quiet = TRUE, quote = "\"")
-      }
-      columns <- cells(header)
-      width <- length(cells(second))
-      if (width == length(columns)) {
-        columns <- columns[-1L]
-      } else if (width != length(columns) + 1L) {
-        stop(sprintf("the header has %d cells, the next row %d", length(columns), width))
-      }
-      if (length(columns) == 0L) {
-        stop("it has only one column; are the cells separated by commas or tabs?")
-      }
-      pushBack(second, con)
-      what <- c(list(""), rep(list(if (numeric) 0 else ""), length(columns)))
-      read <- scan(
-        con,
-        what = what,
-        sep = separator,
-        quote = "\"",
-        quiet = TRUE,
-        multi.line = FALSE,
-        strip.white = TRUE
-      )
-    },
-    error = unreadable,
-    warning = unreadable
-  )
-  repeated <- unique(read[[1L]][duplicated(read[[1L]])])
-  if (length(repeated) > 0L) {
-    command_line_error("Cannot read {path}: row names occur twice ({.val {first_few(repeated)}}).")
-  }
-  values <- read[-1L]
-  if (!numeric) {
-    values <- lapply(values, utils::type.convert, as.is = TRUE)
-  }
-  list(rows = read[[1L]], columns = columns, values = values)
-}
-
-# What `scan()` says of a bad cell or row, for a reader who does not know it.
-plain_reason <- function(message) {
-  message <- sub("^scan\\(\\) expected 'a real', got '(.*)'$", "'\\1' is not a number", message)
-  message <- sub("^line (\\d+) did not have", "row \\1 below the header does not have", message)
-  sub("elements$", "cells", message)
-}
-
-read_counts_file <- function(path, spots) {
-  table <- read_named_table(path, numeric = TRUE)
-  values <- do.call(cbind, table$values)
-  dimnames(values) <- list(table$rows, table$columns)
-  if (!any(spots %in% table$rows) && any(spots %in% table$columns)) {
-    values <- t(values)
-  }
-  absent <- setdiff(spots, rownames(values))
-  if (length(absent) > 0L) {
-    command_line_error(c(
-      "{length(absent)} spot{?s} of the coordinates are not in {path}: {.val {first_few(absent)}}.",
-      i = "Names must agree; they are in the first row or column of the table of counts."
-    ))
-  }
-  others <- nrow(values) - length(spots)
-  if (others > 0L) {
-    say(others, " spots of ", path, " have no coordinates and are left out")
-  }
-  # Genes in rows, which is how matrices of counts are given.
-  t(values[spots, , drop = FALSE])
-}
-
-read_spots_file <- function(path) {
-  table <- read_named_table(path, numeric = FALSE)
-  samples <- as.data.frame(stats::setNames(table$values, table$columns), optional = TRUE)
-  rownames(samples) <- table$rows
-  samples
-}
-
-pick_coordinates <- function(samples, columns, path) {
-  if (is.null(columns)) {
-    columns <- names(samples)[tolower(names(samples)) %in% c("x", "y", "z")]
-    if (length(columns) == 0L) {
-      command_line_error(
-        "{path} has no column x, y or z: name the coordinates' columns with --columns."
-      )
-    }
-  }
-  absent <- setdiff(columns, names(samples))
-  if (length(absent) > 0L) {
-    known <- first_few(names(samples), 10L)
-    command_line_error("{path} has no column {.val {absent}}; its columns are {.val {known}}.")
-  }
-  samples[columns]
-}
-
 # Analysis ----------------------------------------------------------------------------------------
 
 # The tables to write: a list of data frames named by their paths.
 analyse_files <- function(options) {
   samples <- read_spots_file(options$coordinates)
   coords <- pick_coordinates(samples, options$columns, options$coordinates)
+  check_formula_columns(options$covariates, names(samples), options$coordinates)
   counts <- read_counts_file(options$counts, rownames(samples))
   prepared <- list(
     counts,
@@ -383,32 +239,4 @@ analyse_files <- function(options) {
     }
   }
   tables
-}
-
-# Writing -----------------------------------------------------------------------------------------
-
-# All tables are complete, beside where they belong, before the first takes its name.
-write_tables <- function(tables) {
-  paths <- names(tables)
-  drafts <- tempfile("patina-", dirname(paths), fileext = ".part")
-  on.exit(unlink(drafts))
-  for (i in seq_along(tables)) {
-    write_table(tables[[i]], drafts[[i]], paths[[i]])
-  }
-  moved <- file.rename(drafts, paths)
-  if (!all(moved)) {
-    command_line_error("Cannot write {paths[!moved]}.")
-  }
-}
-
-write_table <- function(table, file, path) {
-  con <- if (grepl("\\.gz$", path)) gzfile(file, "wt") else file(file, "wt")
-  on.exit(close(con))
-  utils::write.table(
-    as.data.frame(table),
-    con,
-    sep = separator_of(path, ""),
-    row.names = FALSE,
-    quote = which(!vapply(table, is.numeric, NA))
-  )
 }
