@@ -77,6 +77,7 @@ model_search <- function(
   given <- results_for_coords(coords, genes, run$call)
 
   prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
+  report_shared_places(prepared$input)
   input <- prepared$input
   kernels <- kernel_table(kernels, lengthscales, input, run$call, by_model = TRUE)
   genes <- given$genes %||% test_before(prepared, approximation)

@@ -101,6 +101,7 @@ spatial_patterns <- function(
 
   given <- results_for_coords(coords, genes, run$call)
   prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
+  report_shared_places(prepared$input)
   input <- prepared$input
   genes <- given$genes %||% test_before(prepared, approximation)
   chosen <- choose_genes(genes, input, "genes", run$call)

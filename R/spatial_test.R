@@ -74,6 +74,15 @@
 #' alone with the longer `lengthscales` only, or with `"pivoted_cholesky"` or `"exact"` if memory and time
 #' allow.
 #'
+#' @section Spots at the same place:
+#' Several spots may share their coordinates (within a sample); a message says how many do. Repeated
+#' measurements of a place, such as replicates of a time course, are what the model expects: one spatial
+#' value, and noise of their own. Coordinates that were rounded are harmless likewise. Copies are not: a
+#' spot that is in the table twice, with the same expression, confirms itself, and with every spot given
+#' twice every gene is significant. They get a warning of class `patina_warning_copied_spots`. Remove them,
+#' for example by `keep <- !duplicated(colnames(x))`. Where spots of one place are parts of one
+#' measurement, add their counts up first.
+#'
 #' @section SpatialDE's names:
 #' | patina | SpatialDE |
 #' | --- | --- |
@@ -197,6 +206,7 @@ spatial_test <- function(
   }
 
   prepared <- prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  report_shared_places(prepared$input)
   kernels <- kernel_table(kernels, lengthscales, prepared$input, run$call)
   test <- test_genes(prepared, kernels, pval_method, approximation)
   new_result(

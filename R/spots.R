@@ -288,3 +288,65 @@ check_locations <- function(input, call) {
     abort_patina(message, class = "coords", call = call)
   }
 }
+
+# Shared places ---------------------------------------------------------------------------------
+
+#' Say how many spots share their place, and warn of those that are copies
+#'
+#' Repeated measurements share their place and differ in their noise. Spots that agree in that too are one
+#' measurement that was given twice, and a test takes it for two that confirm each other.
+#' @noRd
+report_shared_places <- function(input) {
+  place <- shared_places(input)
+  shared <- sum(place > 0L)
+  if (shared == 0L) {
+    return(invisible())
+  }
+  n_copies <- count_copies(input, place)
+  if (n_copies > 0L) {
+    warn_patina(
+      c(
+        "{n_copies} spot{?s} of {.arg x} {?is a copy/are copies} of another one: at the same place, with the
+          same expression.",
+        i = "Copies confirm each other, so genes look spatial that are not: remove them from {.arg x} and
+          {.arg coords}. See Spots at the same place in {.help [spatial_test()](patina::spatial_test)}."
+      ),
+      class = "copied_spots"
+    )
+    return(invisible())
+  }
+  inform_patina(c(
+    "{shared} of {length(place)} spots are at the same place as another one.",
+    i = "See Spots at the same place in {.help [spatial_test()](patina::spatial_test)}."
+  ))
+}
+
+#' Numbers of the places that several spots of a sample share; 0 for a spot that is alone
+#' @noRd
+shared_places <- function(input) {
+  keys <- c(
+    list(as.integer(input$sample_id %||% rep(1L, input$n_spots))),
+    lapply(seq_len(ncol(input$coords)), \(j) input$coords[, j])
+  )
+  order <- do.call(order, keys)
+  same <- Reduce(`&`, lapply(keys, \(key) diff(key[order]) == 0))
+  first <- c(TRUE, !same)
+  alone <- first & c(!same, TRUE)
+  place <- integer(input$n_spots)
+  place[order] <- ifelse(alone, 0L, cumsum(first))
+  place
+}
+
+#' How many spots repeat another one of their place in a choice of genes, of which they express some
+#' @noRd
+count_copies <- function(input, place) {
+  n_genes <- length(input$genes)
+  wanted <- max(20, min(300, 4e6 %/% input$n_spots))
+  genes <- unique(round(seq(1, n_genes, length.out = min(wanted, n_genes))))
+  block <- input_sparse_block(input, genes) %||% input_block(input, genes)
+  spots <- which(place > 0L)
+  block <- as.matrix(block[spots, , drop = FALSE])
+  # a few values are the same by chance
+  rich <- which(rowSums(block != 0 & is.finite(block)) >= 5L)
+  sum(duplicated(cbind(place[spots], block)[rich, , drop = FALSE]))
+}

@@ -163,6 +163,30 @@ test_that("coordinates are checked", {
   expect_snapshot(as_input(counts, cbind(coords, total_counts = 1:n_spots)), error = TRUE)
 })
 
+test_that("spots at the same place are counted, and copies are told from repeats", {
+  tissue <- small_tissue(40, 8)
+  test <- \(y, coords, ...) {
+    spatial_test(y, coords, normalization = "none", lengthscales = 1, threads = 1, progress = FALSE, ...)
+  }
+  expect_silent(test(tissue$y, tissue$coords))
+  # one spot twice, under another name
+  twice <- c(1:40, 3)
+  y <- tissue$y[, twice]
+  coords <- tissue$coords[twice, ]
+  colnames(y)[41] <- rownames(coords)[41] <- "again"
+  expect_warning(test(y, coords), "1 spot of `x` is a copy", class = "patina_warning_copied_spots")
+  expect_warning(test(methods::as(y, "CsparseMatrix"), coords), class = "patina_warning_copied_spots")
+  # measured twice
+  y[, 41] <- y[, 41] + 0.1
+  expect_message(test(y, coords), "2 of 41 spots are at the same place", class = "patina_message")
+  # another slide has places of its own
+  both <- cbind(tissue$y, tissue$y)
+  colnames(both) <- NULL
+  places <- unname_rows(rbind(tissue$coords, tissue$coords))
+  expect_silent(test(both, places, sample_id = rep(1:2, each = 40)))
+  expect_warning(test(both, places), "40 spots", class = "patina_warning_copied_spots")
+})
+
 test_that("one, two and three coordinates are taken", {
   one <- as_input(counts, stats::setNames(coords$x, rownames(coords))[n_spots:1])$coords
   expect_identical(one, matrix(coords$x, dimnames = list(NULL, "x")))
