@@ -93,7 +93,7 @@ check_columns <- function(x, columns, arg, call = rlang::caller_env()) {
   if (length(absent) > 0L) {
     abort_patina(
       c(
-        "{.arg {arg}} has no column{?s} {.field {absent}}.",
+        "{.arg {arg}} has no {cli::qty(absent)}column{?s} {.field {absent}}.",
         i = "Give the result as it was returned, filtered or sorted as you like."
       ),
       class = "argument",

@@ -47,6 +47,6 @@ first_few <- function(x, n = 5L) {
   shown <- utils::head(as.character(x), n)
   cli::cli_vec(
     if (length(x) > n) c(shown, "...") else shown,
-    list("vec-last" = ", ", "vec-trunc" = n + 1L)
+    list("vec-sep2" = ", ", "vec-last" = ", ", "vec-trunc" = n + 1L)
   )
 }

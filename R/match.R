@@ -198,7 +198,7 @@ match_names <- function(names, known, what, call) {
   if (length(absent) > 0L) {
     warn_patina(
       c(
-        "{length(absent)} {what}{?s} of {.arg results} {?is/are} not in {.arg spe}.",
+        "{length(absent)} {what}{cli::qty(length(absent))}{?s} of {.arg results} {?is/are} not in {.arg spe}.",
         i = "Left out: {.val {first_few(absent)}}."
       ),
       class = paste0("unknown_", what, "s")
@@ -209,7 +209,7 @@ match_names <- function(names, known, what, call) {
   if (length(ambiguous) > 0L) {
     warn_patina(
       c(
-        "{length(ambiguous)} name{?s} of {what}s occur{?s/} more than once.",
+        "{length(ambiguous)} name{?s} of {what}s {cli::qty(length(ambiguous))}occur{?s/} more than once.",
         x = "Not matched, so {.val {NA}}: {.val {first_few(ambiguous)}}.",
         i = "Make names unique, or give the result for all {what}s in order."
       ),

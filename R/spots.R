@@ -233,7 +233,7 @@ check_shape <- function(coords, expression, call) {
   if (n_spots != n && (is.null(named) || is.null(expression$spots))) {
     abort_patina(
       c(
-        "{.arg x} has {n_spots} spot{?s} ({if (spots_in_rows) 'row' else 'column'}{?s}) and
+        "{.arg x} has {n_spots} spot{?s} ({if (spots_in_rows) 'row' else 'column'}{cli::qty(n_spots)}{?s}) and
           {.arg coords} has {n} row{?s}.",
         i = "Give one row of coordinates for each spot, in the same order or with the same names."
       ),

@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 PATH="$HOME/.cargo/bin:$PATH"
 
-rust_minimum=89          # rustc 1.x
+rust_minimum=$(sed -n 's/^rust-version = "1\.\([0-9]*\).*/\1/p' src/rust/Cargo.toml) # rustc 1.x
 air_version=0.12.0
 newer_suite=trixie       # Debian suite whose sources stand in for packages the system's suite lacks
 developer_packages="lintr roxygen2 batchtools"
@@ -46,7 +46,9 @@ missing_tools() {
   have pandoc || echo pandoc
 }
 
+# Rust comes from apt only where the distribution's is new enough; a compiler that is there is left alone.
 check_rust() {
+  have cargo && have rustc || ! can_install || ! apt_has_rust || { say "apt installs cargo"; apt_install cargo; }
   have cargo && have rustc ||
     fail "Rust's cargo and rustc (>= 1.$rust_minimum) were not found: install them from https://rustup.rs and run this again."
   minor=$(rustc --version | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
@@ -66,6 +68,12 @@ apt_install() {
     fail "apt could not install $*; the end of what it said stands above"
   }
   rm -f "$log"
+}
+
+apt_has_rust() {
+  apt-get -qq update </dev/null >&2 || say "apt-get update failed; trying with the lists that are there"
+  offered=$(apt-cache policy rustc | sed -n 's/^ *Candidate: 1\.\([0-9]*\)\..*/\1/p')
+  [ -n "$offered" ] && [ "$offered" -ge "$rust_minimum" ]
 }
 
 # The Debian package of each given R package, as "name=debian"; "name=" where there is none.

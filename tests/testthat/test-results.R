@@ -74,7 +74,7 @@ test_that("patterns go into colData, rowData and reducedDims", {
 test_that("some unknown genes or spots are a warning, only unknown ones an error", {
   expect_warning(
     add_results(fake_se(), fake_test()),
-    "log_total_count|gene3",
+    "39 genes of `results` are not in `spe`.*\"gene4\", \"gene5\"",
     class = "patina_warning_unknown_genes"
   )
   expect_warning(
@@ -119,12 +119,30 @@ test_that("objects without names are matched by the names that patina gave", {
 test_that("results print in one screen, with how they were made", {
   withr::local_options(width = 80, cli.unicode = FALSE)
   local_reproducible_output(width = 80)
-  expect_snapshot({
-    fake_test()
-    fake_models()
-    fake_test()[1:3, c("gene", "pval")]
-  })
-  expect_lte(length(capture.output(print(fake_test()))), 24L)
+  printed <- function(x) gsub(" +", " ", capture.output(print(x)))
+  run <- c(
+    "# spots: 64 in 2-D",
+    "# kernels: 3 SE (lengthscales 0.5 to 20.1), 1 linear",
+    "# method: normalization pearson, p-values calibrated"
+  )
+  test <- printed(fake_test())
+  hits <- "# genes: 30 with qval < 0.05, 1 not tested (see status)"
+  expect_equal(test[1:5], c("# A spatial test: 42 \u00d7 18", run, hits))
+  # below that pillar prints, each version in its own way
+  expect_match(test[[6L]], "^ ?gene status n model lengthscale fsv fsv_se llr pval")
+  expect_match(test[[8L]], "1 Slope ok 64 SE 2 0.9 0.02 1 2.23e-308")
+  expect_match(test, "32 more rows", all = FALSE)
+  expect_match(paste(test, collapse = " "), "loglik_null <dbl>,.* bic <dbl>")
+  expect_lte(length(test), 24L)
+
+  models <- printed(fake_models())
+  expect_equal(models[1:5], c("# A model search: 9 \u00d7 11", run, "# genes: 3 PER, 3 SE, 3 linear"))
+  expect_match(models[[6L]], "^ ?gene model lengthscale loglik bic fsv prob_SE")
+  expect_match(models[[9L]], "2 Stripe PER 2 0 1 0.5 0.8 0.1 0.1")
+
+  some <- printed(fake_test()[1:3, c("gene", "pval")])
+  expect_equal(some[1:4], c("# A spatial test: 3 \u00d7 2", run))
+  expect_match(some[7:9], "Slope 2.23e-308|Stripe 1 e-120|gene3 1 e- 60")
   bare <- fake_test()
   attr(bare, "patina") <- NULL
   expect_match(capture.output(print(bare))[[1L]], "A spatial test")

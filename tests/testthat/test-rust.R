@@ -54,10 +54,13 @@ interrupt_after <- function(seconds, setup, code, frame = parent.frame()) {
   })
   pid_line <- sprintf("writeLines(as.character(Sys.getpid()), '%s')", path("pid"))
   writeLines(c(pid_line, deparse(run)), path("run.R"))
-  withr::with_envvar(
+  # Not by system2(wait = FALSE): a shell's background process ignores Ctrl-C, and R (>= 4.5) leaves it so.
+  command <- paste("exec", shQuote(file.path(R.home("bin"), "Rscript")), path("run.R"), ">/dev/null 2>&1")
+  process <- withr::with_envvar(
     c(R_LIBS = paste(.libPaths(), collapse = .Platform$path.sep), R_TESTS = ""),
-    system2(file.path(R.home("bin"), "Rscript"), path("run.R"), stdout = FALSE, stderr = FALSE, wait = FALSE)
+    pipe(command, "r")
   )
+  withr::defer(close(process))
   expect_true(wait_for(path("starting"), 60))
   pid <- as.integer(readLines(path("pid")))
   withr::defer(tools::pskill(pid, 9))
