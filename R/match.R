@@ -198,7 +198,8 @@ match_names <- function(names, known, what, call) {
   if (length(absent) > 0L) {
     warn_patina(
       c(
-        "{length(absent)} {what}{cli::qty(length(absent))}{?s} of {.arg results} {?is/are} not in {.arg spe}.",
+        "{length(absent)} {what}{cli::qty(length(absent))}{?s} of {.arg results} {?is/are} not in
+          {.arg spe}.",
         i = "Left out: {.val {first_few(absent)}}."
       ),
       class = paste0("unknown_", what, "s")

@@ -127,8 +127,8 @@ fake_se <- function(class = "SummarizedExperiment") {
   object
 }
 
-# A picture is compared with its SVG file under the ggplot2 that made the files, and under every version by what
-# it shows: each layer's marks and the words around them.
+# A picture is compared with its SVG file under the ggplot2 that made the files, and under every version
+# by what it shows: each layer's marks and the words around them.
 expect_picture <- function(title, plot) {
   testthat::expect_snapshot_output(cat(title, shown(plot), sep = "\n"))
   file <- paste0(gsub("[^a-z0-9]+", "-", tolower(title)), ".svg")
@@ -139,8 +139,8 @@ expect_picture <- function(title, plot) {
   }
 }
 
-# What a plot shows, as lines of text: where each layer has its marks, panel by panel, and in how many colours;
-# then all words.
+# What a plot shows, as lines of text: where each layer has its marks, panel by panel, and in how many
+# colours; then all words.
 shown <- function(plot) {
   file <- withr::local_tempfile(fileext = ".pdf")
   grDevices::pdf(file)
