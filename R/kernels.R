@@ -3,12 +3,12 @@
 # A row for each family of kernels, whose formulas the core has. `lengthscale` is what users call it, or `NA`
 # if there is none; those of `search` are model_search()'s own; `krylov` says which ones that engine serves.
 kernel_families <- data.frame(
-  label = c("SE (general)", "PER (periodic)", "linear"),
-  colour = c("#0072B2", "#D55E00", "#009E73"),
-  lengthscale = c("lengthscale", "period", NA),
-  search = TRUE,
-  krylov = c(TRUE, FALSE, FALSE),
-  row.names = c("SE", "PER", "linear")
+  label = c("SE (general)", "PER (periodic)", "linear", "Mat\u00e9rn 3/2 (rough)"),
+  colour = c("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
+  lengthscale = c("lengthscale", "period", NA, "lengthscale"),
+  search = c(TRUE, TRUE, TRUE, FALSE),
+  krylov = c(TRUE, FALSE, FALSE, TRUE),
+  row.names = c("SE", "PER", "linear", "matern32")
 )
 
 kernel_models <- row.names(kernel_families)

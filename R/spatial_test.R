@@ -105,9 +105,11 @@
 #'   that are ready to be tested). More under Normalization in [spatial_test()].
 #' @param covariates A one-sided formula over `sample_info` (or the colData) of what is to be regressed
 #'   out. `total_counts` is available for counts even if the table lacks it.
-#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`.
-#' @param lengthscales Lengthscales of the SE kernels and periods of the cosine, in units of `coords`. By
-#'   default ten, log-spaced from half the smallest non-zero to twice the largest distance of two spots.
+#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`, `"matern32"`
+#'   (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
+#' @param lengthscales Lengthscales of the SE and Matérn kernels and periods of the cosine, in units of
+#'   `coords`. By default ten, log-spaced from half the smallest non-zero to twice the largest distance of two
+#'   spots.
 #' @param pval_method `"calibrated"` or `"spatialde"`; see below.
 #' @param approximation How kernels over many spots are decomposed: `"auto"` (the way that suits the kernel
 #'   and the number of spots; up to 1,000 of them always the exact one), `"exact"`, `"pivoted_cholesky"` or

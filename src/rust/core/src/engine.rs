@@ -278,7 +278,7 @@ impl<'a> Site<'a> {
             return self.rayleigh_ritz(kernel, Choice::Unsupported(Reason::TooFine));
         }
         let limit = RANK_LIMIT.min((WORK_LIMIT / n as f64).sqrt() as usize);
-        if kernel.band(CHOLESKY_TOLERANCE).is_none() {
+        if kernel.band(CHOLESKY_TOLERANCE, self.locations.dim()).is_none() {
             return cholesky(CHOLESKY_TOLERANCE, limit, Choice::Unsupported(Reason::TooLarge));
         }
         let sparse = !request.eigenpairs && self.has_few_entries(kernel);
@@ -375,7 +375,7 @@ fn expected_pairs(tree: &KdTree, distance2: f64, enough: f64) -> f64 {
 /// The eigenvalues of a region of volume v are those of v / (2 pi)^d plane waves per volume of wave vectors, up to the
 /// end of the kernel's band. The region is the locations' own, in boxes of two lengths. 0 for a kernel without a band.
 fn predicted_rank(kernel: Kernel, locations: &Locations, tolerance: f64) -> usize {
-    let Some((length, wave_number)) = kernel.band(tolerance) else { return 0 };
+    let Some((length, wave_number)) = kernel.band(tolerance, locations.dim()) else { return 0 };
     let side = 2.0 * length;
     let coords = locations.coords();
     let mut boxes = HashSet::new();
@@ -441,6 +441,14 @@ mod tests {
         let spectra = Request::eigenpairs(Approximation::Auto);
         assert_eq!(names(&kernels[..3], 1100, spectra), [dense, dense, low_rank]);
         assert_eq!(names(&kernels[..1], 30_000, spectra), [too_large]);
+    }
+
+    #[test]
+    fn rough_kernels_have_no_low_rank() {
+        let kernels = [0.5, 8.0].map(|lengthscale| Kernel::matern32(lengthscale).unwrap());
+        let auto = Request::test(Approximation::Auto);
+        assert_eq!(names(&kernels, 1100, auto), [("narrow", "narrow"), ("dense", "dense")]);
+        assert_eq!(names(&kernels, 5100, auto), [("narrow", "narrow"), ("krylov", "krylov")]);
     }
 
     #[test]

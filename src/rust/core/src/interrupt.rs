@@ -7,11 +7,23 @@ use crate::error::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
 use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A token by which one thread stops the work of others; its clones are the same token.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    set: AtomicBool,
+    /// How often work has looked at the token; at so many looks it is set, unless 0.
+    #[cfg(test)]
+    looks: AtomicUsize,
+    #[cfg(test)]
+    last: AtomicUsize,
+}
 
 thread_local! {
     static CARRIED: RefCell<Option<Interrupt>> = const { RefCell::new(None) };
@@ -25,7 +37,19 @@ impl Interrupt {
 
     /// Asks the work to end.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.set.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is set; for tests, it sets itself at its last look.
+    fn is_set(&self) -> bool {
+        #[cfg(test)]
+        {
+            let look = self.0.looks.fetch_add(1, Ordering::Relaxed) + 1;
+            if look == self.0.last.load(Ordering::Relaxed) {
+                self.set();
+            }
+        }
+        self.0.set.load(Ordering::Relaxed)
     }
 
     /// A pool of so many threads (at least one) that carry the token.
@@ -44,7 +68,7 @@ impl Interrupt {
 
 /// Whether this thread carries a token that is set. What was being computed must not be used then.
 pub(crate) fn requested() -> bool {
-    CARRIED.with_borrow(|token| token.as_ref().is_some_and(|token| token.0.load(Ordering::Relaxed)))
+    CARRIED.with_borrow(|token| token.as_ref().is_some_and(Interrupt::is_set))
 }
 
 /// [`Error::Interrupted`] if this thread carries a token that is set.
@@ -55,7 +79,7 @@ pub(crate) fn check() -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{irregular, normal, se};
+    use crate::fixtures::{cosine, irregular, normal, se};
     use crate::patterns::{Settings, find_patterns};
     use crate::{Approximation, Request, SpatialTest, Spectrum};
     use faer::Mat;
@@ -91,22 +115,39 @@ mod tests {
         assert_eq!(patterns.unwrap_err(), Error::Interrupted);
     }
 
-    #[test]
-    fn work_that_is_under_way_ends() {
-        let locations = irregular(20_000, 2, 7);
-        let kernels = [0.5, 1.0, 20.0].map(se);
+    /// How often work looks at its token, if it is set at look `last` (0: never).
+    fn looks(last: usize, work: impl FnOnce() -> Result<()> + Send) -> (usize, Result<()>) {
         let token = Interrupt::new();
-        let pool = token.pool(1).unwrap();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        pool.spawn(move || {
-            let made =
-                SpatialTest::with_groups(&kernels, &[0, 0, 0], locations, Request::test(Approximation::Auto));
-            sender.send(made.map(|_| ())).unwrap();
-        });
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        assert!(receiver.try_recv().is_err(), "it should take longer");
-        token.set();
-        let ended = receiver.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
-        assert_eq!(ended.unwrap_err(), Error::Interrupted);
+        token.0.last.store(last, Ordering::Relaxed);
+        let done = token.pool(1).unwrap().install(work);
+        (token.0.looks.load(Ordering::Relaxed), done)
+    }
+
+    #[test]
+    fn work_that_is_under_way_ends_within_a_few_looks() {
+        let locations = irregular(1200, 2, 7);
+        let kernels = [se(0.5), se(4.0), cosine(60.0)];
+        let mut normal = normal(8);
+        let y = Mat::from_fn(1200, 40, |_, _| normal());
+        for approximation in [Approximation::PivotedCholesky, Approximation::Auto] {
+            let prepare = || {
+                let request = Request::test(approximation);
+                SpatialTest::with_groups(&kernels, &[0; 3], locations.clone(), request)
+            };
+            let test = prepare().unwrap();
+            let prepare = || prepare().map(|_| ());
+            let fit = || test.fit(y.as_ref()).map(|_| ());
+            let works: [(&str, &(dyn Fn() -> Result<()> + Sync)); 2] = [("prepare", &prepare), ("fit", &fit)];
+            for (name, work) in works {
+                let (all, done) = looks(0, work);
+                assert!(done.is_ok() && all >= 3, "{name}: {all}");
+                for last in [1, 2, all / 2, all - 1] {
+                    let (seen, done) = looks(last, work);
+                    assert_eq!(done, Err(Error::Interrupted), "{name}: at {last} of {all}");
+                    // Each kernel that has begun may look again on its way out.
+                    assert!(seen <= last + 8, "{name}: at {last} of {all}, but {seen} looks");
+                }
+            }
+        }
     }
 }

@@ -14,13 +14,18 @@ const NEGLIGIBLE: f64 = 1e-30;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Family {
     SquaredExponential,
+    Matern32,
     Cosine,
     Linear,
 }
 
 /// The families by their names.
-const NAMES: [(&str, Family); 3] =
-    [("SE", Family::SquaredExponential), ("PER", Family::Cosine), ("linear", Family::Linear)];
+const NAMES: [(&str, Family); 4] = [
+    ("SE", Family::SquaredExponential),
+    ("matern32", Family::Matern32),
+    ("PER", Family::Cosine),
+    ("linear", Family::Linear),
+];
 
 /// A covariance function over locations, with checked parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -39,6 +44,15 @@ impl Kernel {
         Self::with_scale(Family::SquaredExponential, lengthscale)
     }
 
+    /// Matérn of order 3/2, `(1 + √3 r / l) exp(-√3 r / l)`; name `matern32`. Its functions have one derivative, where
+    /// those of the squared exponential have all.
+    ///
+    /// # Errors
+    /// A lengthscale (in units of the coordinates) that is not positive and finite.
+    pub fn matern32(lengthscale: f64) -> Result<Self> {
+        Self::with_scale(Family::Matern32, lengthscale)
+    }
+
     /// Cosine, `cos(2 pi r / p)`; name `PER`. Not positive semidefinite beyond one dimension: negative eigenvalues
     /// count as zero.
     ///
@@ -53,7 +67,7 @@ impl Kernel {
         Self { family: Family::Linear, scale: f64::NAN }
     }
 
-    /// The kernel of that name (`SE`, `PER`, `linear`); `scale` is the lengthscale or the period, which the linear
+    /// The kernel of that name (`SE`, `matern32`, `PER`, `linear`); `scale` is the lengthscale or the period, which the linear
     /// kernel does without.
     ///
     /// # Errors
@@ -62,7 +76,11 @@ impl Kernel {
         match NAMES.iter().find(|(known, _)| *known == name) {
             Some((_, Family::Linear)) => Ok(Self::linear()),
             Some((_, family)) => Self::with_scale(*family, scale),
-            None => Err(Error::Parameter { name: "kernel", value: f64::NAN, must_be: "SE, PER or linear" }),
+            None => Err(Error::Parameter {
+                name: "kernel",
+                value: f64::NAN,
+                must_be: "SE, matern32, PER or linear",
+            }),
         }
     }
 
@@ -74,7 +92,7 @@ impl Kernel {
         }
     }
 
-    /// The kernel's name: `SE`, `PER` or `linear`.
+    /// The kernel's name: `SE`, `matern32`, `PER` or `linear`.
     pub fn name(&self) -> &'static str {
         NAMES.iter().find(|(_, family)| *family == self.family).map_or("", |(name, _)| name)
     }
@@ -87,7 +105,7 @@ impl Kernel {
     /// Parameters of the whole model (mean, variance, delta and the kernel's own), M in the BIC.
     pub fn parameters(&self) -> usize {
         match self.family {
-            Family::SquaredExponential | Family::Cosine => 4,
+            Family::SquaredExponential | Family::Matern32 | Family::Cosine => 4,
             Family::Linear => 3,
         }
     }
@@ -95,7 +113,7 @@ impl Kernel {
     /// Whether K has no negative eigenvalues, wherever the locations are.
     pub fn is_psd(&self) -> bool {
         match self.family {
-            Family::SquaredExponential | Family::Linear => true,
+            Family::SquaredExponential | Family::Matern32 | Family::Linear => true,
             Family::Cosine => false,
         }
     }
@@ -105,6 +123,7 @@ impl Kernel {
     pub fn is_smooth(&self) -> bool {
         match self.family {
             Family::SquaredExponential | Family::Cosine | Family::Linear => true,
+            Family::Matern32 => false,
         }
     }
 
@@ -112,15 +131,21 @@ impl Kernel {
     pub fn reach(&self, log_cutoff: f64) -> Option<f64> {
         match self.family {
             Family::SquaredExponential => Some((-2.0 * log_cutoff).sqrt()),
+            Family::Matern32 => Some(matern32_reach(log_cutoff)),
             Family::Cosine | Family::Linear => None,
         }
     }
 
-    /// A length, and the wave number (in units of its inverse) from which on the kernel's spectral density is below
-    /// `tolerance` of its largest value; `None` for a kernel that has none.
-    pub fn band(&self, tolerance: f64) -> Option<(f64, f64)> {
+    /// A length, and the wave number (in units of its inverse) from which on the kernel's spectral density in so many
+    /// dimensions is below `tolerance` of its largest value; `None` for a kernel that has none.
+    pub fn band(&self, tolerance: f64, dim: usize) -> Option<(f64, f64)> {
         match self.family {
             Family::SquaredExponential => Some((self.scale, (-2.0 * tolerance.ln()).sqrt())),
+            // Its density is (1 + k² l² / 3)^(-(d + 3) / 2).
+            Family::Matern32 => {
+                let power = -2.0 / (dim as f64 + 3.0);
+                Some((self.scale, (3.0 * (tolerance.powf(power) - 1.0)).sqrt()))
+            }
             // All its waves have the length p: wave number 2 pi / p.
             Family::Cosine => Some((self.scale / PI, 2.0)),
             Family::Linear => None,
@@ -133,6 +158,7 @@ impl Kernel {
             Family::SquaredExponential => {
                 Some(Radial::SquaredExponential { factor: -0.5 / (self.scale * self.scale) })
             }
+            Family::Matern32 => Some(Radial::Matern32 { factor: 3.0_f64.sqrt() / self.scale }),
             Family::Cosine => Some(Radial::Cosine { factor: 2.0 * PI / self.scale }),
             Family::Linear => None,
         }
@@ -160,6 +186,11 @@ pub enum Radial {
         /// -1 / (2 l²).
         factor: f64,
     },
+    /// `(1 + factor r) exp(-factor r)`.
+    Matern32 {
+        /// √3 / l.
+        factor: f64,
+    },
     /// `cos(factor r)`.
     Cosine {
         /// 2 pi / p.
@@ -173,6 +204,10 @@ impl Radial {
     pub fn value(&self, squared_distance: f64) -> f64 {
         match *self {
             Self::SquaredExponential { factor } => (factor * squared_distance).exp(),
+            Self::Matern32 { factor } => {
+                let x = factor * squared_distance.sqrt();
+                (1.0 + x) * (-x).exp()
+            }
             Self::Cosine { factor } => (factor * squared_distance.sqrt()).cos(),
         }
     }
@@ -220,6 +255,15 @@ impl KernelAt<'_> {
     }
 }
 
+/// r / l where `(1 + √3 r / l) exp(-√3 r / l)` has fallen to `exp(log_cutoff)`, by fixed-point iteration.
+fn matern32_reach(log_cutoff: f64) -> f64 {
+    let mut x = -log_cutoff;
+    for _ in 0..100 {
+        x = x.ln_1p() - log_cutoff;
+    }
+    x / 3.0_f64.sqrt()
+}
+
 /// xᵢᵀ xⱼ.
 #[inline]
 fn dot(locations: &Locations, i: usize, j: usize) -> f64 {
@@ -245,6 +289,9 @@ mod tests {
         let se = Kernel::squared_exponential(2.5).unwrap();
         close(value(se, 0, 2), (-2.0_f64).exp());
         close(value(se, 0, 1), (-9.0_f64 / 12.5).exp());
+        let matern = Kernel::matern32(5.0 * 3.0_f64.sqrt()).unwrap();
+        close(value(matern, 0, 2), 2.0 * (-1.0_f64).exp());
+        close(value(matern, 1, 2), 1.8 * (-0.8_f64).exp());
         let cosine = Kernel::cosine(12.0).unwrap();
         close(value(cosine, 0, 1), 0.0);
         close(value(cosine, 1, 2), -0.5);
@@ -255,14 +302,14 @@ mod tests {
         close(value(linear, 1, 2), 9.0 / 25.0);
         close(value(linear, 3, 4), 2.0 / 25.0);
         close(value(linear, 0, 2), 0.0);
-        for kernel in [se, cosine] {
+        for kernel in [se, matern, cosine] {
             close(value(kernel, 3, 3), 1.0);
         }
     }
 
     #[test]
     fn what_follows_from_the_formulas_is_right() {
-        for kernel in [Kernel::squared_exponential(0.7).unwrap()] {
+        for kernel in [Kernel::squared_exponential(0.7).unwrap(), Kernel::matern32(0.7).unwrap()] {
             let radial = kernel.radial().unwrap();
             for log_cutoff in [-1.0, -8.0, -18.0] {
                 let distance = kernel.reach(log_cutoff).unwrap() * kernel.scale();
@@ -271,10 +318,21 @@ mod tests {
             }
         }
         // The spectral density of SE is exp(-k² l² / 2).
-        let (length, wave) = Kernel::squared_exponential(3.0).unwrap().band(1e-6).unwrap();
+        let (length, wave) = Kernel::squared_exponential(3.0).unwrap().band(1e-6, 2).unwrap();
         close((-0.5 * (wave / length * 3.0).powi(2)).exp() * 1e6, 1.0);
+        // That of Matérn 3/2 in one dimension is the integral of the covariance with a cosine, here by Simpson's rule.
+        let kernel = Kernel::matern32(1.3).unwrap();
+        let radial = kernel.radial().unwrap();
+        let density = |k: f64| -> f64 {
+            let (steps, width) = (40_000, 1e-3);
+            let value = |i: usize| (k * i as f64 * width).cos() * radial.value((i as f64 * width).powi(2));
+            let weight = |i: usize| if i == 0 || i == steps { 1.0 } else { 2.0 + 2.0 * (i % 2) as f64 };
+            (0..=steps).map(|i| weight(i) * value(i)).sum::<f64>() * width / 3.0
+        };
+        let (length, wave) = kernel.band(1e-3, 1).unwrap();
+        assert!((density(wave / length) / density(0.0) / 1e-3 - 1.0).abs() < 1e-6);
         // A cosine of period 5 has the wave number 2 pi / 5.
-        let (length, wave) = Kernel::cosine(5.0).unwrap().band(1e-6).unwrap();
+        let (length, wave) = Kernel::cosine(5.0).unwrap().band(1e-6, 2).unwrap();
         close(wave / length, 2.0 * PI / 5.0);
     }
 
@@ -285,7 +343,9 @@ mod tests {
         }
         assert!(Kernel::from_name("Matern", 1.0).is_err());
         for scale in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(Kernel::squared_exponential(scale).is_err() && Kernel::cosine(scale).is_err());
+            for name in ["SE", "matern32", "PER"] {
+                assert!(Kernel::from_name(name, scale).is_err());
+            }
         }
     }
 }

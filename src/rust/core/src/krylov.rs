@@ -50,6 +50,7 @@ impl Model for Krylov {
         LOG_DET_GAP + GENE_GAP
     }
 
+    /// None: a gene that may be off by more is said not to have converged.
     fn doubt(&self, _log_delta: f64) -> f64 {
         0.0
     }

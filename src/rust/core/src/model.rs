@@ -30,7 +30,9 @@ pub trait Model: Debug + Send + Sync {
     fn error_bound(&self) -> f64;
 
     /// What a log likelihood ratio at some log delta may be off by, beside what [`Likelihood::ceiling`] tells of.
-    fn doubt(&self, log_delta: f64) -> f64;
+    fn doubt(&self, log_delta: f64) -> f64 {
+        self.error_bound() * (-log_delta).exp()
+    }
 
     /// Whether every gene's maximum is known, so that a test by another engine is never needed.
     fn always_converges(&self) -> bool {

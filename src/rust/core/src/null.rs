@@ -32,8 +32,9 @@ use std::ops::Range;
 
 pub use combine::combine;
 pub use forms::{KernelForms, SampleForm};
+pub use invariants::dense_forms;
 pub use moments::{Invariants, MIN_LOCATIONS};
-pub use weights::{ScoreRows, score_rows};
+pub use weights::score_rows;
 
 /// The noise ratios of a kernel's forms: the score form (infinite) and a finite one. On simulated tissues
 /// (examples/power.rs) two finite ones find no more.
@@ -409,6 +410,29 @@ mod tests {
         let total: f64 = raw.iter().sum();
         for (weight, k) in weights.iter().zip([0, 0, 1, 1, 2, 2]) {
             assert!((weight - raw[k] / total / 2.0).abs() < 1e-10, "{weights:?} {raw:?}");
+        }
+    }
+
+    #[test]
+    fn tails_are_those_for_the_genes_kurtosis() {
+        let locations = points(&[60], 2);
+        let forms = null_forms(&models(&[se(1.5)], &locations), &locations).unwrap();
+        let (score, finite) = (&forms.forms[0], &forms.forms[1]);
+        let gene = |kurtosis| GeneMoments { kurtosis, scale: 1.0, squares: Vec::new(), sums: Vec::new() };
+        let (z, skewness) = (3.0, 0.8);
+        let plain = tails::log_pearson3(z, skewness);
+        let corrected = |form: &Form| plain + form.ratio.as_ref().unwrap().log_correction(z);
+        let wide = tails::log_inverse_gaussian(z, skewness);
+        assert!((corrected(score) - plain).abs() > 1e-3 && (corrected(finite) - wide).abs() > 1e-3);
+        // As much kurtosis as n/20 spikes have is sparse for a score form, as much as n/6 for another.
+        for (kurtosis, score_tail, finite_tail) in [
+            (5.9, corrected(score), corrected(finite)),
+            (6.1, corrected(score), wide),
+            (19.9, corrected(score), wide),
+            (20.1, plain, wide),
+        ] {
+            assert_eq!(log_tail(score, true, z, skewness, &gene(kurtosis)), score_tail, "{kurtosis}");
+            assert_eq!(log_tail(finite, false, z, skewness, &gene(kurtosis)), finite_tail, "{kurtosis}");
         }
     }
 }

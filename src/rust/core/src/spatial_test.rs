@@ -496,4 +496,60 @@ mod tests {
         assert!(format!("{all:?}") == format!("{again:?}"));
         assert!(format!("{:?}", &all[17..26]) == format!("{some:?}"));
     }
+
+    #[test]
+    fn gowers_factor_is_the_mean_variance_within_samples() {
+        let locations = two_samples(40);
+        for kernel in [se(0.7), se(3.0)] {
+            let k = kernel.at(&locations);
+            // tr H K H over the n - 2 dimensions of what is centred in two samples.
+            let mut trace = 0.0;
+            for rows in locations.samples() {
+                let block = k.block(rows.clone());
+                let n = rows.len() as f64;
+                trace += (0..rows.len()).map(|i| block[(i, i)]).sum::<f64>() - block.sum() / n;
+            }
+            let expected = trace / (locations.len() as f64 - 2.0);
+            for approximation in [Approximation::Exact, Approximation::Krylov] {
+                let request = Request::test(approximation);
+                let test = SpatialTest::with_groups(&[kernel], &[0], locations.clone(), request).unwrap();
+                let gower = test.models()[0].gower();
+                assert!((gower - expected).abs() < 1e-6, "{gower} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_kernels_best_fit_has_converged_only_where_truncation_does_not_matter() {
+        let locations = scattered(300, 2, 26);
+        let kernel = se(3.0);
+        let mut normal = normal(8);
+        let x = locations.coords().to_owned();
+        // A smooth field with less and less noise.
+        let noise = [1.0, 0.3, 0.03, 1e-4];
+        let y = Mat::from_fn(300, 4, |i, g| (x[(i, 0)] / 4.0).sin() + noise[g] * normal());
+        let fits = |tolerance: f64| {
+            let spectrum = Spectrum::pivoted_cholesky(kernel, &locations, tolerance, 300).unwrap().unwrap();
+            let model = AnyModel::Spectral(spectrum.into());
+            let doubt = model.error_bound();
+            let test = SpatialTest::from_models(vec![model], vec![0], locations.clone());
+            (test.fit(y.as_ref()).unwrap(), doubt)
+        };
+        let (fine, _) = fits(1e-13);
+        assert!(fine.iter().all(|fit| fit.status == Status::Ok));
+        let (coarse, doubt) = fits(1e-5);
+        for (own, truth) in coarse.iter().zip(&fine) {
+            let truth = &truth.best[0];
+            let off = doubt * (-truth.log_delta).exp() / (0.02 + 1e-4 * truth.llr);
+            // Near the bound the fits themselves differ.
+            if off > 2.0 {
+                assert_eq!(own.status, Status::NotConverged, "{off}");
+            } else if off < 0.5 {
+                assert_eq!(own.status, Status::Ok, "{off}");
+                assert!((own.best[0].llr - truth.llr).abs() < 0.02 + 1e-4 * truth.llr);
+            }
+        }
+        let count = |status| coarse.iter().filter(|fit| fit.status == status).count();
+        assert!(count(Status::Ok) > 0 && count(Status::NotConverged) > 0);
+    }
 }

@@ -48,11 +48,6 @@ impl Spectral {
     pub fn into_spectrum(self) -> Spectrum {
         Arc::unwrap_or_clone(self.spectrum)
     }
-
-    /// Half of what is missing of K's trace: over delta, about the error of a log likelihood ratio.
-    fn truncation(&self) -> f64 {
-        0.5 * self.spectrum.dropped_trace()
-    }
 }
 
 impl Model for Spectral {
@@ -72,12 +67,9 @@ impl Model for Spectral {
         self.profile.gower()
     }
 
+    /// Half of what is missing of K's trace.
     fn error_bound(&self) -> f64 {
-        self.truncation()
-    }
-
-    fn doubt(&self, log_delta: f64) -> f64 {
-        self.truncation() * (-log_delta).exp()
+        0.5 * self.spectrum.dropped_trace()
     }
 
     fn forms(&self, locations: &Locations, deltas: &[f64]) -> KernelForms {

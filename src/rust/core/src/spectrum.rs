@@ -4,16 +4,15 @@
 //! has eigenvalue zero. It knows nothing of the likelihood.
 
 mod cholesky;
-pub(crate) mod eigen;
 mod rayleigh_ritz;
 
+use crate::eigen::eigen;
 use crate::engine::{Choice, DROPPED_TRACE, How};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::locations::Locations;
 use cholesky::{CHUNK, Factor};
-use eigen::eigen;
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
 use faer::{Accum, Par};

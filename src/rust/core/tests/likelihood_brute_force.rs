@@ -93,6 +93,35 @@ fn check(n: usize, dim: usize, samples: &[usize], seed: u64) {
 }
 
 #[test]
+fn standard_errors_are_those_of_the_likelihoods_curvature() {
+    let mut random = Random::new(41);
+    for samples in [&[60][..], &[25, 35]] {
+        let locations = locations(60, 2, samples, &mut random);
+        let design =
+            Mat::from_fn(60, samples.len(), |i, p| f64::from(u8::from(locations.samples()[p].contains(&i))));
+        let kernel = Kernel::squared_exponential(1.0).unwrap();
+        let y = Mat::from_fn(60, 8, |i, _| locations.coords()[(i, 0)].sin() + 0.7 * random.normal());
+        let k = dense_kernel(kernel, &locations);
+        let test = SpatialTest::new(&[kernel], locations).unwrap();
+        let gower = test.models()[0].gower();
+        let mut compared = 0;
+        for (g, fit) in test.fit(y.as_ref()).unwrap().iter().enumerate() {
+            let best = &fit.best[0];
+            let Some(se) = best.fsv_se else { continue };
+            let column = Mat::from_fn(60, 1, |i, _| y[(i, g)]);
+            // The profile likelihood as a function of the spatial share itself, by second differences.
+            let value = |fsv: f64| density(&k, &design, &column, gower * (1.0 / fsv - 1.0)).0;
+            let step = 1e-3 * best.fsv * (1.0 - best.fsv);
+            let bend = value(best.fsv + step) - 2.0 * value(best.fsv) + value(best.fsv - step);
+            let expected = step / (-bend).sqrt();
+            assert!((se / expected - 1.0).abs() < 1e-3, "{se} {expected}");
+            compared += 1;
+        }
+        assert!(compared >= 4, "{compared}");
+    }
+}
+
+#[test]
 fn agrees_with_the_normal_density_in_one_two_and_three_dimensions() {
     for (seed, n) in [8, 13, 24, 40].into_iter().enumerate() {
         for dim in 1..=3 {

@@ -55,7 +55,11 @@ fn bulb_is_never_below_spatialde_and_agrees_where_spatialde_is_right() {
             }
         }
     }
-    // Of 10,460 genes whose likelihoods agree within 1e-4, 2,036 have another delta (two of them another
-    // lengthscale), always with a higher likelihood; 1,643 genes are higher by more than 0.01.
-    assert_eq!((same, agree, above), (10_460, 8_424, 1_643));
+    // Seven genes in ten have the same likelihood within 1e-4, of these eight in ten the same delta (the others always
+    // with a higher likelihood); one gene in nine is higher by more than 0.01.
+    let share = |part: usize, of: usize| part as f64 / of as f64;
+    let shares = [share(same, names.len()), share(agree, same), share(above, names.len())];
+    for (share, expected) in shares.into_iter().zip([0.704, 0.805, 0.1106]) {
+        assert!((share - expected).abs() < 0.005, "{shares:?}");
+    }
 }

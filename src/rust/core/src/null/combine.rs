@@ -69,4 +69,14 @@ mod tests {
         let at = |log_p: f64| log_cauchy(&[log_p, -0.1], &[0.5, 0.5]);
         close(at(-20.0 - 1e-9), at(-20.0 + 1e-9), 1e-8, "switch");
     }
+
+    #[test]
+    fn the_combination_is_larger_by_its_excess() {
+        // One form is its own combination but for what is taken off: a tenth of p where p is large, half of that at
+        // p = .001, and nothing far out.
+        let factor = |p: f64| combine(&[p.ln()], &[1.0]).exp() / p;
+        close(factor(1e-3), 1.0 + 0.1 * 0.999 * 0.5, 1e-9, "at .001");
+        close(factor(0.05), 1.0 + 0.1 * 0.95 * 0.05 / 0.051, 1e-9, "at .05");
+        close(combine(&[-800.0], &[1.0]), -800.0, 1e-12, "far out");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::moments::{Cumulants, Invariants};
 use super::ratio_tail::RatioTail;
-use super::weights::ScoreRows;
+use faer::Mat;
 use serde::{Deserialize, Serialize};
 
 /// A form counts as constant over permutations where what varies is below this share of its squared norm: rounding.
@@ -23,14 +23,14 @@ pub struct SampleForm {
 #[derive(Debug, Clone)]
 pub struct KernelForms {
     pub(super) forms: Vec<Form>,
-    pub(super) rows: ScoreRows,
+    pub(super) rows: Vec<Mat<f64>>,
 }
 
 impl KernelForms {
     /// From the samples' shares of each form, in the order of the noise ratios, and rows of the score form of each
-    /// sample ([`super::score_rows`] says which). A form that an engine does not have is `None`: it counts as constant,
+    /// sample with zero trace, rows × n ([`super::score_rows`] says which). A form that an engine does not have is `None`: it counts as constant,
     /// and does not enter the p-value.
-    pub fn new(forms: Vec<Option<Vec<SampleForm>>>, rows: ScoreRows) -> Self {
+    pub fn new(forms: Vec<Option<Vec<SampleForm>>>, rows: Vec<Mat<f64>>) -> Self {
         let forms = forms.into_iter().map(|samples| samples.map_or_else(Form::constant, Form::new)).collect();
         Self { forms, rows }
     }

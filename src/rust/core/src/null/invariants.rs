@@ -11,9 +11,12 @@
 //! all invariants cost O(n r) but Σ aᵢⱼ³, which is estimated from some rows of A.
 
 use super::cubes::{kernel_cubes, off_diagonal_cubes};
-use super::forms::SampleForm;
+use super::forms::{KernelForms, SampleForm};
 use super::moments::Invariants;
 use super::roots::falling_root;
+use super::weights::{dot, score_rows};
+use crate::eigen::eigen;
+use crate::error::{Error, Result};
 use crate::kernel::KernelAt;
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, ColRef, Mat, MatRef, Par};
@@ -361,14 +364,31 @@ fn mirror(a: &mut Mat<f64>) {
     }
 }
 
-/// Σ aᵢⱼ bᵢⱼ.
-pub fn dot(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
-    let column = |j| a.col(j).iter().zip(b.col(j).iter()).map(|(x, y)| x * y).sum::<f64>();
-    (0..a.ncols()).map(column).sum()
+/// The forms of a kernel over one sample from all of each A, whose rows sum to zero, the score form first: for engines
+/// that form them, and for tests.
+///
+/// # Errors
+/// [`Error::NoConvergence`] of their eigenvalues.
+pub fn dense_forms(forms: &[Mat<f64>]) -> Result<KernelForms> {
+    let form = |a: &Mat<f64>| {
+        let Traceless { shift, invariants } = by_products(a.clone());
+        let (values, _) = eigen(a.as_ref()).ok_or_else(|| Error::NoConvergence("quadratic".to_string()))?;
+        // On centred vectors only: the constant is one eigenvalue too many, a 0.
+        let centred = values.iter().map(|value| (value - shift, 1.0)).chain([(-shift, -1.0)]);
+        Ok(SampleForm { shift, invariants, eigenvalues: centred.collect() })
+    };
+    let samples = forms.iter().map(form).collect::<Result<Vec<_>>>()?;
+    let rows = forms.iter().zip(&samples).take(1).map(|(score, sample)| {
+        let rows = score_rows(score.nrows());
+        let mut some = Mat::from_fn(rows.len(), score.ncols(), |i, j| score[(rows[i], j)]);
+        make_traceless(&mut some, &rows, sample.shift);
+        some
+    });
+    let rows = rows.collect();
+    Ok(KernelForms::new(samples.into_iter().map(|sample| Some(vec![sample])).collect(), rows))
 }
 
 /// A form from all of A, whose rows sum to zero, by plain matrix products.
-#[cfg(test)]
 pub fn by_products(a: Mat<f64>) -> Traceless {
     let n = a.nrows();
     let shift = (0..n).map(|i| a[(i, i)]).sum::<f64>() / (n as f64 - 1.0);
@@ -531,7 +551,7 @@ mod tests {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
             let sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
             let a = product(sample.factor(f64::INFINITY).as_ref());
-            let (mut expected, _) = crate::spectrum::eigen::eigen(a.as_ref()).unwrap();
+            let (mut expected, _) = eigen(a.as_ref()).unwrap();
             expected.reverse();
             for (got, value) in sample.centred_values.iter().zip(&expected) {
                 assert!((got - value).abs() < 1e-9 * expected[0], "{kernel:?}: {got} {value}");

@@ -1,9 +1,8 @@
 //! The weights of kernels in the combination of their p-values.
 
 use super::forms::{Form, KernelForms};
-use super::invariants::dot;
 use super::spread::spread_rows;
-use faer::Mat;
+use faer::MatRef;
 use rayon::prelude::*;
 
 /// Numbers of a score form's entries that the weights of the kernels are computed from.
@@ -13,9 +12,6 @@ const WEIGHT_ENTRIES: usize = 1 << 20;
 /// many standard deviations above the mean. That few can hardly have a small p-value, and forms of kernels that are
 /// nearly the identity take weight from others.
 const HALF_WEIGHT: f64 = 5.0;
-
-/// Rows of a kernel's score form with zero trace, rows × n, for each sample; [`score_rows`] says which.
-pub type ScoreRows = Vec<Mat<f64>>;
 
 /// The rows of a sample with n locations that kernels are compared by.
 pub fn score_rows(n: usize) -> Vec<usize> {
@@ -49,4 +45,10 @@ pub(super) fn weights(kernels: &[KernelForms]) -> Vec<f64> {
     let shares: Vec<f64> = (0..kernels.len()).flat_map(per_form).collect();
     let total: f64 = shares.iter().sum();
     if total > 0.0 { shares.iter().map(|share| share / total).collect() } else { shares }
+}
+
+/// Σ aᵢⱼ bᵢⱼ.
+pub(super) fn dot(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
+    let column = |j| a.col(j).iter().zip(b.col(j).iter()).map(|(x, y)| x * y).sum::<f64>();
+    (0..a.ncols()).map(column).sum()
 }

@@ -6,7 +6,7 @@
 //! vectors.
 
 use super::cholesky::CHUNK;
-use super::eigen::eigen;
+use crate::eigen::eigen;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::kd_tree::KdTree;

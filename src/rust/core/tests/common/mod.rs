@@ -79,6 +79,27 @@ pub fn breast_cancer() -> Option<Tissue> {
     Some(Tissue::prepare(&table, 5.0))
 }
 
+/// A table of the small tissue that the R tests compare with too; `tests/testthat/reference/spatialde.py` made all of them.
+pub fn own_reference(name: &str) -> Table {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/testthat/reference");
+    Table::read(&folder.join(format!("spatialde_{name}.csv")), ',')
+}
+
+/// That tissue: 100 spots × 150 genes.
+pub fn own_tissue() -> Tissue {
+    let (counts, info) = (own_reference("counts"), own_reference("info"));
+    let counts = Mat::from_fn(info.rows.len(), counts.rows.len(), |i, g| counts.columns[i][g]);
+    let totals = info.column("total_counts").to_vec();
+    Tissue {
+        genes: own_reference("counts").rows,
+        coords: Mat::from_fn(info.rows.len(), 2, |i, k| info.column(["x", "y"][k])[i]),
+        spots: info.rows,
+        residuals: anscombe(&counts, &totals),
+        counts,
+        totals,
+    }
+}
+
 /// `log(x + 1/(2 phi))`, then the slope on log(total), fitted with an intercept, is taken out.
 ///
 /// phi is the least squares fit of `var = mu + phi mu²` over genes.
