@@ -1,4 +1,5 @@
-# The only file that knows the classes of input. Everything after it works on a `patina_input`.
+# The only file that knows the classes of input, with input_h5ad.R and input_seurat.R for what lies behind those
+# two. Everything after it works on a `patina_input`.
 
 #' Bring any supported input into one form
 #'
@@ -14,6 +15,7 @@
 #' @param sample_info One row per spot, for `covariates` and `sample_id`; by default the colData.
 #' @param sample_id Which slide each spot belongs to: the name of a column of the sample table or
 #'   one value per spot; by default a SpatialExperiment's own.
+#' @param from The user's `layer`, `image` or `fov`, see `source_options()`.
 #' @param call The user's call, for errors.
 #' @returns A list of class `patina_input`, an expression (see `read_expression()`) whose spots
 #'   have names and places; rows follow the order of the spots in `x`:
@@ -29,9 +31,18 @@ as_input <- function(
   assay = "counts",
   sample_info = NULL,
   sample_id = NULL,
+  from = list(),
   call = rlang::caller_env()
 ) {
-  expression <- read_expression(x, assay, call = call)
+  if (length(from) > 0L && !inherits(x, "Seurat") && !is.character(x)) {
+    abort_patina(
+      "{.arg {names(from)}} {?is/are} for Seurat objects and AnnData files; {.arg x} is
+        {.obj_type_friendly {x}}.",
+      class = "argument",
+      call = call
+    )
+  }
+  expression <- rlang::inject(read_expression(x, assay, call = call, !!!from, carried = is.null(coords)))
   spots <- expression$spots
   n_spots <- expression$n_spots
 
@@ -67,20 +78,54 @@ as_input <- function(
   structure(expression, class = "patina_input")
 }
 
+#' What `...` says of how `x` is read; anything else there is an error
+#' @returns A list with `layer`, `image` or `fov`, if they were given.
+#' @noRd
+source_options <- function(..., call = rlang::caller_env()) {
+  given <- rlang::list2(...)
+  known <- c("layer", "image", "fov")
+  unknown <- setdiff(rlang::names2(given), known)
+  if (length(unknown) > 0L) {
+    unnamed <- sum(!nzchar(rlang::names2(given)))
+    unknown <- unknown[nzchar(unknown)]
+    abort_patina(
+      c(
+        if (length(unknown) > 0L) {
+          "There is no argument {.arg {unknown}}."
+        } else {
+          "There {?is/are} {unnamed} argument{?s} too many without a name."
+        },
+        i = "{.arg ...} takes {.arg {known}} only; all other arguments need their names in full."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  for (name in names(given)) {
+    if (!is.null(given[[name]]) && !is.character(given[[name]])) {
+      abort_patina("{.arg {name}} must be a name.", class = "argument", call = call)
+    }
+  }
+  given[lengths(given) > 0L]
+}
+
 # Classes ---------------------------------------------------------------------------------------
 
 #' Read the expression out of any supported class
 #'
 #' @inheritParams as_input
 #' @param arg The user's name for `x`.
+#' @param ... For some classes `layer`, `image` and `fov`, and whether the `carried` places of spots are wanted.
 #' @returns A list:
 #'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
-#'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots);
+#'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots), "h5_columns" (see
+#'     `h5_columns()`);
 #'   - `spots_in_rows`: whether `x` had them there;
 #'   - `genes`: names, "gene1", ... if there are none; `spots`: names or `NULL`; `n_spots`;
-#'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, each may be `NULL`.
+#'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, and `places`, a list of matrices that
+#'     `coords` may name; each may be `NULL`.
 #' @noRd
-read_expression <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
   UseMethod("read_expression")
 }
 
@@ -97,7 +142,7 @@ new_expression <- function(values, storage, genes, spots, n_genes, n_spots) {
 }
 
 #' @export
-read_expression.data.frame <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression.data.frame <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
   columns <- as.list(as.data.frame(x))
   check_numeric_columns(columns, arg, call)
   new_expression(
@@ -111,7 +156,10 @@ read_expression.data.frame <- function(x, assay = "counts", arg = "x", call = rl
 }
 
 #' @export
-read_expression.matrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression.matrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
+  if (is.logical(x)) {
+    storage.mode(x) <- "integer"
+  }
   if (!is.numeric(x)) {
     abort_patina(
       c(
@@ -127,7 +175,7 @@ read_expression.matrix <- function(x, assay = "counts", arg = "x", call = rlang:
 }
 
 #' @export
-read_expression.Matrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression.Matrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
   if (!methods::is(x, "sparseMatrix") && !methods::is(x, "diagonalMatrix")) {
     return(read_expression(as.matrix(x), arg = arg, call = call))
   }
@@ -138,7 +186,7 @@ read_expression.Matrix <- function(x, assay = "counts", arg = "x", call = rlang:
 }
 
 #' @export
-read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
   checked(rlang::check_installed("DelayedArray", call = call))
   type <- read_stored(DelayedArray::type(x), call, arg)
   if (!type %in% c("integer", "double")) {
@@ -152,7 +200,7 @@ read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call =
 }
 
 #' @export
-read_expression.patina_dataset <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression.patina_dataset <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
   expression <- read_expression(x$counts %||% x$expression, arg = arg, call = call)
   expression$coords <- unname_rows(x$sample_info[attr(x, "coords")])
   expression$samples <- unname_rows(x$sample_info)
@@ -160,7 +208,13 @@ read_expression.patina_dataset <- function(x, assay = "counts", arg = "x", call 
 }
 
 #' @export
-read_expression.SummarizedExperiment <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression.SummarizedExperiment <- function(
+  x,
+  assay = "counts",
+  arg = "x",
+  call = rlang::caller_env(),
+  ...
+) {
   checked(rlang::check_installed("SummarizedExperiment", call = call))
   values <- get_assay(x, assay, arg, call)
   # the names of the experiment, which an assay need not repeat
@@ -171,6 +225,16 @@ read_expression.SummarizedExperiment <- function(x, assay = "counts", arg = "x",
     unname_rows() |>
     as.data.frame(optional = TRUE) |>
     unname_rows()
+  if (inherits(x, "SingleCellExperiment")) {
+    expression$places <- as.list(SingleCellExperiment::reducedDims(x))
+  }
+  if (inherits(x, "SpatialFeatureExperiment")) {
+    inform_patina(
+      "Polygons of {.arg {arg}} are not used: each spot or cell is where {.code spatialCoords()} says.",
+      .frequency = "once",
+      .frequency_id = "patina_polygons"
+    )
+  }
   if (inherits(x, "SpatialExperiment")) {
     expression$coords <- unname_rows(SpatialExperiment::spatialCoords(x))
     expression$sample_id <- expression$samples[["sample_id"]]
@@ -179,7 +243,7 @@ read_expression.SummarizedExperiment <- function(x, assay = "counts", arg = "x",
 }
 
 #' @export
-read_expression.default <- function(x, assay = "counts", arg = "x", call = rlang::caller_env()) {
+read_expression.default <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
   # the sparse arrays of newer Bioconductor releases
   if (methods::is(x, "SparseMatrix")) {
     return(read_expression(methods::as(x, "CsparseMatrix"), arg = arg, call = call))
@@ -188,11 +252,8 @@ read_expression.default <- function(x, assay = "counts", arg = "x", call = rlang
     c(
       "{.arg {arg}} has class {.cls {class(x)}}, which patina does not know.",
       i = "Give a data.frame (spots in rows), or a matrix, sparse Matrix or DelayedMatrix (genes in
-        rows), or a SummarizedExperiment, SingleCellExperiment or SpatialExperiment.",
-      i = if (inherits(x, "Seurat")) {
-        "From a Seurat object take {.code Seurat::GetAssayData()} and
-        {.code Seurat::GetTissueCoordinates()}."
-      }
+        rows), or a SummarizedExperiment, SingleCellExperiment, SpatialExperiment or Seurat object, or the
+        path of an {.file .h5ad} file."
     ),
     class = "input",
     call = call
@@ -251,13 +312,21 @@ check_numeric_columns <- function(columns, arg, call) {
   looks_like_names <- identical(bad$which[1L], 1L) &&
     (is.character(first) || is.factor(first)) &&
     anyDuplicated(first) == 0L
+  of_genes <- looks_like_names && grepl("gene|symbol|feature|ensembl|probe", names(columns)[1L], ignore.case = TRUE)
+  named <- if (of_genes) "genes" else "spots"
+  # a data.table's columns are not had by [-1]
+  code <- sprintf("data.frame(as.data.frame(%s)[-1], row.names = %s[[1]], check.names = FALSE)", arg, arg)
+  if (of_genes) {
+    # genes are in the rows of a matrix, but in the columns of a data.frame
+    code <- sprintf("as.matrix(%s)", code)
+  }
   abort_patina(
     c(
       "{.arg {arg}} has {length(bad$which)} column{?s} that {?is/are} not numeric:
         {.field {first_few(bad$label)}}.",
       i = if (looks_like_names) {
-        "The first column looks like names. Move it into the row names:
-          {.code {arg} <- data.frame({arg}[-1], row.names = {arg}[[1]], check.names = FALSE)}."
+        "The first column looks like names of {named}. Move it into the row names:
+          {.code {arg} <- {code}}."
       } else {
         "Keep one column of numbers for each gene; other facts about the spots belong into
           {.arg sample_info}."
@@ -287,6 +356,7 @@ input_block <- function(input, genes, call = NULL) {
     ),
     dense = t(input$values[genes, , drop = FALSE]),
     sparse = as.matrix(input$values[, genes, drop = FALSE]),
+    h5_columns = as.matrix(read_stored(h5_columns(input$values, genes), call)),
     delayed = read_stored(t(as.matrix(input$values[genes, , drop = FALSE])), call)
   )
   if (!is.double(block)) {
@@ -305,6 +375,7 @@ input_sparse_block <- function(input, genes, call = NULL) {
   switch(
     input$storage,
     sparse = input$values[, genes, drop = FALSE],
+    h5_columns = read_stored(h5_columns(input$values, genes), call),
     delayed = if (DelayedArray::is_sparse(input$values)) {
       read_stored(Matrix::t(as_dgc(methods::as(input$values[genes, , drop = FALSE], "dgCMatrix"))), call)
     }

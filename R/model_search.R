@@ -66,7 +66,7 @@ model_search <- function(
   progress = interactive(),
   results = NULL
 ) {
-  checked(rlang::check_dots_empty())
+  from <- source_options(...)
   probabilities <- checked(rlang::arg_match(probabilities))
   normalization <- checked(rlang::arg_match(normalization))
   approximation <- checked(rlang::arg_match(approximation))
@@ -76,7 +76,7 @@ model_search <- function(
   }
   given <- results_for_coords(coords, genes, run$call)
 
-  prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, normalization, covariates, run)
   report_shared_places(prepared$input)
   input <- prepared$input
   kernels <- kernel_table(kernels, lengthscales, input, run$call, by_model = TRUE)

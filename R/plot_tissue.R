@@ -83,7 +83,10 @@ plot_genes <- function(
     )
   }
   run <- new_run(threads = 1, call = call)
-  prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
+  dots <- rlang::list2(...)
+  for_source <- names(dots) %in% c("layer", "image", "fov")
+  from <- rlang::inject(source_options(!!!dots[for_source], call = call))
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, normalization, covariates, run)
   input <- prepared$input
   index <- shown_genes(given$genes, input$genes, n_genes, call)
   values <- prepared$normalizer(input_block(input, index), index)
@@ -105,7 +108,7 @@ plot_genes <- function(
     value = as.vector(values)
   )
   quantity <- if (raw) "expression" else "residual"
-  tissue_plot(data, "gene", input, axes, quantity, look, ...) +
+  rlang::inject(tissue_plot(data, "gene", input, axes, quantity, look, !!!dots[!for_source])) +
     ggplot2::theme(strip.text.x = ggplot2::element_text(face = "italic"))
 }
 

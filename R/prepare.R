@@ -24,8 +24,8 @@ new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::cal
 #' @param run From `new_run()`.
 #' @returns A list: `input`, a `patina_input`; `normalizer`, see `new_normalizer()`; `run`.
 #' @noRd
-prepare <- function(x, coords, assay, sample_info, sample_id, normalization, covariates, run) {
-  input <- as_input(x, coords, assay, sample_info, sample_id, run$call)
+prepare <- function(x, coords, assay, from, sample_info, sample_id, normalization, covariates, run) {
+  input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call)
   list(
     input = input,
     normalizer = new_normalizer(input, normalization, covariates, run$call),

@@ -93,14 +93,14 @@ spatial_patterns <- function(
   threads = NULL,
   progress = interactive()
 ) {
-  checked(rlang::check_dots_empty())
+  from <- source_options(...)
   normalization <- checked(rlang::arg_match(normalization))
   approximation <- checked(rlang::arg_match(approximation))
   run <- new_run(threads, progress = progress)
   check_pattern_settings(n_patterns, lengthscale, restarts, seed, tolerance, max_iterations, run$call)
 
   given <- results_for_coords(coords, genes, run$call)
-  prepared <- prepare(x, given$coords, assay, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, normalization, covariates, run)
   report_shared_places(prepared$input)
   input <- prepared$input
   genes <- given$genes %||% test_before(prepared, approximation)

@@ -3,21 +3,8 @@
 #' The coordinates that the user gave, or named, or that the class carries
 #' @noRd
 find_coords <- function(coords, expression, call) {
-  columns <- expression$samples
-  if (is.character(coords) && is.null(dim(coords)) && !is.null(columns)) {
-    missing <- setdiff(coords, names(columns))
-    if (length(missing) > 0L) {
-      abort_patina(
-        c(
-          "{.arg coords} names {.val {first_few(missing)}}, which {.code colData(x)} does not
-            have.",
-          i = "Its columns are {.val {first_few(names(columns), 10L)}}."
-        ),
-        class = "coords",
-        call = call
-      )
-    }
-    return(unname_rows(columns[coords]))
+  if (is.character(coords) && is.null(dim(coords))) {
+    return(named_coords(coords, expression, call))
   }
   if (!is.null(coords)) {
     return(coords)
@@ -26,6 +13,7 @@ find_coords <- function(coords, expression, call) {
   if (NCOL(carried) > 0L && !is.null(carried)) {
     return(carried)
   }
+  places <- names(expression$places)
   abort_patina(
     c(
       if (is.null(carried)) {
@@ -34,10 +22,45 @@ find_coords <- function(coords, expression, call) {
         "{.arg x} has no coordinates: {.code spatialCoords(x)} has no columns."
       },
       i = "Give a table with one row per spot and 1 to 3 columns.",
-      i = if (!is.null(columns)) {
-        "Or name columns of {.code colData(x)}: {.code coords = c(\"x\", \"y\")}."
+      i = if (!is.null(expression$samples)) {
+        "Or name columns of the spots' table in {.arg x}: {.code coords = c(\"x\", \"y\")}."
       },
-      i = if (is.null(carried)) "Only a {.cls SpatialExperiment} carries its own."
+      i = if (length(places) > 0L) {
+        "Or name one of {.val {first_few(places)}}: {.code coords = \"{places[[1]]}\"}."
+      },
+      i = if (is.null(carried) && is.null(expression$class)) {
+        "A {.cls SpatialExperiment}, a Seurat object with images and an AnnData file with
+          {.code obsm[\"spatial\"]} carry their own."
+      }
+    ),
+    class = "coords",
+    call = call
+  )
+}
+
+#' Coordinates that the user named: a matrix that the class carries, or columns of its table of spots
+#' @noRd
+named_coords <- function(coords, expression, call) {
+  places <- expression$places
+  if (length(coords) == 1L && coords %in% names(places)) {
+    return(unname_rows(places[[coords]]))
+  }
+  columns <- expression$samples
+  absent <- setdiff(coords, names(columns))
+  if (length(absent) == 0L && length(coords) > 0L) {
+    return(unname_rows(columns[coords]))
+  }
+  abort_patina(
+    c(
+      "{.arg coords} names {.val {first_few(absent)}}, which {.arg x} does not have.",
+      i = if (length(columns) > 0L) {
+        "Columns of its spots' table are {.val {first_few(names(columns), 10L)}}."
+      },
+      i = if (length(places) > 0L) "Its matrices of spots are {.val {first_few(names(places), 10L)}}.",
+      i = if (is.null(columns) && is.null(places)) {
+        "Give a table with one row per spot and 1 to 3 columns."
+      },
+      i = if (any(absent %in% expression$genes)) "To name genes use {.arg genes}."
     ),
     class = "coords",
     call = call
@@ -269,7 +292,15 @@ check_locations <- function(input, call) {
     message <- if (is.null(sample_id)) {
       "At least 5 spots are needed, and {.arg x} has {length(spots)}."
     } else {
-      "At least 5 spots are needed in each sample, and {.val {few[1]}} has {lengths(rows)[few[1]]}."
+      c(
+        "At least 5 spots are needed in each sample, and {.val {few[1]}} has {lengths(rows)[few[1]]}.",
+        i = if (length(rows) > length(spots) / 3) {
+          "{.arg sample_id} has {length(rows)} values for {length(spots)} spots: it seems to name spots, not
+            samples."
+        } else {
+          "Leave out {cli::qty(length(few))}{?this sample/the {length(few)} samples as small as that}."
+        }
+      )
     }
     abort_patina(message, class = "too_few_spots", call = call)
   }

@@ -169,8 +169,12 @@ worker_input <- function(input, genes) {
     columns = values[genes],
     dense = values[genes, , drop = FALSE],
     sparse = values[, genes, drop = FALSE],
+    h5_columns = h5_columns(values, genes),
     delayed = `dimnames<-`(values[genes, , drop = FALSE], NULL)
   )
+  if (input$storage == "h5_columns") {
+    part$storage <- "sparse"
+  }
   dense_size <- 8 * input$n_spots * length(genes)
   if (input$storage == "delayed" && utils::object.size(part$values) > dense_size / 2) {
     block <- input_sparse_block(input, genes)
