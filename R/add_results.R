@@ -1,9 +1,9 @@
 # The way of results into Bioconductor objects.
 
-#' Add results to a Bioconductor object
+#' Add results to an object
 #'
 #' Puts a test or a model search into `rowData`, and patterns into `colData` and `rowData`, of any
-#' `SummarizedExperiment`. All names begin with `patina_`; other columns are not touched. Columns
+#' `SummarizedExperiment`; into the corresponding places of a Seurat object; or of a copy of an AnnData file. All names begin with `patina_`; other columns are not touched. Columns
 #' that are there already are replaced, so doing it twice gives the same object.
 #'
 #' Genes and patterns' spots are matched by name. Genes that `results` does not have get `NA`, so a
@@ -11,9 +11,14 @@
 #' exactly the genes of `spe`, in the same order, as an unfiltered test has.
 #'
 #' @param spe A `SummarizedExperiment`, or what inherits from it: `SingleCellExperiment`,
-#'   `SpatialExperiment`.
+#'   `SpatialExperiment`; a Seurat object; or the path of an AnnData file (`.h5ad`).
 #' @param results Result of [spatial_test()], [model_search()] (both possibly filtered) or
 #'   [spatial_patterns()].
+#' @param columns Names of columns of a test or model search to add, without the prefix; by default all.
+#' @param ... For Seurat objects: `assay`, the assay whose genes get the columns (by default the one that
+#'   `spatial_test()` takes), and `variable_features`: `TRUE` makes the genes with `qval` below 0.05 the assay's
+#'   `VariableFeatures()`, smallest p-value first; a number takes so many. For AnnData files: `file`, the path
+#'   of the copy to be written, and whether to `overwrite` it.
 #' @return `spe`, with
 #' * for a test, `rowData` columns named `patina_` and the column's name: `patina_fsv`,
 #'   `patina_pval`, ...;
@@ -24,13 +29,18 @@
 #'   `SingleCellExperiment`, a `reducedDim` named `patina_patterns` (spots in rows, patterns in
 #'   columns).
 #'
+#' In a Seurat object, the assay's meta features stand for `rowData` and the object's meta data for `colData`; in
+#' an AnnData file `var` and `obs`. Of an AnnData file a copy is written; its path is returned, invisibly. Python's
+#' anndata reads it.
+#'
 #' @section Errors:
-#' `patina_error_input` if `spe` is not a `SummarizedExperiment`; `patina_error_argument` if
-#' `results` is not a result; `patina_error_names` if no gene or spot of `results` is in `spe`.
+#' `patina_error_input` if `spe` is none of these; `patina_error_argument` if `results` is not a result, has not
+#' the `columns`, or `file` exists; `patina_error_names` if no gene or spot of `results` is in `spe`.
 #' Warnings:
 #' `patina_warning_unknown_genes` if some genes (pseudo-genes, perhaps) or spots are not in `spe`;
 #' `patina_warning_duplicated_genes` if some cannot be matched because their name is not unique.
 #'
+#' @seealso [add_spatial_test()], which tests and adds in one call.
 #' @examplesIf requireNamespace("SummarizedExperiment", quietly = TRUE)
 #' tissue <- example_tissue()
 #' se <- SummarizedExperiment::SummarizedExperiment(
@@ -42,85 +52,215 @@
 #' se <- add_results(se, results)
 #' SummarizedExperiment::rowData(se)[1:3, c("patina_fsv", "patina_qval")]
 #' @export
-add_results <- function(spe, results) {
+add_results <- function(spe, results, columns = NULL, ...) {
+  added <- new_columns(results, columns)
+  switch(
+    container_of(spe),
+    Bioconductor = add_to_experiment(spe, added, ...),
+    Seurat = add_to_seurat(spe, added, ...),
+    AnnData = add_to_h5ad(spe, added, ...)
+  )
+}
+
+#' Test, and add the result to the object
+#'
+#' `spe <- add_spatial_test(spe)` is [spatial_test()] and [add_results()] in one call, the way of Bioconductor's
+#' nnSVG: where its users write `spe <- nnSVG(spe)` and find `rank` and `padj` in `rowData(spe)`, here it is
+#' `patina_rank` and `patina_qval`. Of the same name in all containers:
+#'
+#' ```r
+#' spe <- add_spatial_test(spe)
+#' rowData(spe)[order(rowData(spe)$patina_rank), ]
+#' seurat <- add_spatial_test(seurat)
+#' add_spatial_test("tissue.h5ad", file = "tested.h5ad")
+#' ```
+#'
+#' @inheritParams add_results
+#' @param columns Names of the test's columns to add, without the prefix.
+#' @param ... Arguments of [spatial_test()]; and of [add_results()]: `variable_features`, `file`, `overwrite`.
+#' @return As [add_results()].
+#' @section Errors:
+#' Those of [spatial_test()] and [add_results()].
+#' @examplesIf requireNamespace("SpatialExperiment", quietly = TRUE)
+#' spe <- add_spatial_test(example_tissue(as = "SpatialExperiment"), threads = 1)
+#' SummarizedExperiment::rowData(spe)[1:3, ]
+#' @export
+add_spatial_test <- function(
+  spe,
+  ...,
+  columns = c("status", "lengthscale", "fsv", "llr", "pval", "qval", "rank")
+) {
+  call <- rlang::current_env()
+  container <- container_of(spe, call)
+  given <- rlang::list2(...)
+  for_adding <- rlang::names2(given) %in% c("variable_features", "file", "overwrite")
+  adding <- given[for_adding]
+  if (container == "AnnData") {
+    # before the work, not after
+    check_new_file(given$file, isTRUE(given$overwrite), call)
+  }
+  results <- rlang::inject(spatial_test(spe, !!!given[!for_adding]))
+  if (container == "Seurat") {
+    adding <- c(adding, list(assay = given$assay, image = given$image %||% given$fov))
+  }
+  rlang::inject(add_results(spe, results, columns, !!!adding[lengths(adding) > 0L]))
+}
+
+#' Which family of objects `spe` belongs to
+#' @noRd
+container_of <- function(spe, call = rlang::caller_env()) {
+  if (inherits(spe, "Seurat")) {
+    return("Seurat")
+  }
+  if (is.character(spe)) {
+    check_h5ad(spe, "spe", call)
+    return("AnnData")
+  }
   if (!methods::is(spe, "SummarizedExperiment")) {
     abort_patina(
       c(
-        "{.arg spe} must be a {.cls SummarizedExperiment}, not {.obj_type_friendly {spe}}.",
+        "{.arg spe} must be a {.cls SummarizedExperiment}, a Seurat object or the path of an AnnData file, not
+          {.obj_type_friendly {spe}}.",
         i = "Results are tibbles with a column {.field gene}: join them to your own table instead."
       ),
-      class = "input"
+      class = "input",
+      call = call
     )
   }
-  checked(rlang::check_installed(c("SummarizedExperiment", "S4Vectors"), "to add results to an object."))
+  "Bioconductor"
+}
+
+# What is added ----------------------------------------------------------------------------------
+
+#' The columns that results add to genes and to spots, with their names
+#'
+#' @returns A list: `genes` and `spots`, names, and their columns, `of_genes` and `of_spots`; without spots for
+#'   a test or a model search. `results` as they were.
+#' @noRd
+new_columns <- function(results, columns, call = rlang::caller_env()) {
   if (is.data.frame(results)) {
-    check_columns(results, "gene", "results")
-    add_gene_columns(spe, results$gene, result_columns(results))
-  } else {
-    check_patterns(results, "results")
-    add_patterns(spe, results)
+    check_columns(results, "gene", "results", call)
+    if (!is.null(columns)) {
+      check_columns(results, columns, "results", call)
+    }
+    own <- columns %||% setdiff(names(results), "gene")
+    return(list(genes = results$gene, of_genes = result_columns(results, own), results = results))
   }
-}
-
-#' The columns of a table of results with the names they get in rowData
-#' @noRd
-result_columns <- function(results) {
-  columns <- as.list(results)[setdiff(names(results), "gene")]
-  name <- names(columns)
-  of_search <- any(startsWith(name, "prob_")) || inherits(results, "patina_models")
-  unique_to_search <- startsWith(name, "prob_")
-  prefix <- ifelse(of_search & !unique_to_search, "patina_search_", "patina_")
-  stats::setNames(columns, paste0(prefix, name))
-}
-
-#' Add columns, one value per gene in `genes`, to rowData
-#' @noRd
-add_gene_columns <- function(spe, genes, columns, call = rlang::caller_env()) {
-  known <- rownames(spe) %||% sprintf("gene%d", seq_len(nrow(spe)))
-  row <- match_names(as.character(genes), known, "gene", call)
-  SummarizedExperiment::rowData(spe) <- set_columns(
-    SummarizedExperiment::rowData(spe),
-    lapply(columns, function(column) unname(column)[row])
-  )
-  spe
-}
-
-#' Add patterns' values to colData and reducedDims, memberships to rowData
-#' @noRd
-add_patterns <- function(spe, patterns, call = rlang::caller_env()) {
-  known <- colnames(spe) %||% sprintf("spot%d", seq_len(ncol(spe)))
-  table <- patterns$patterns
+  check_patterns(results, "results", call)
+  table <- results$patterns
   ids <- sort(unique(table$pattern))
-  spots <- as.character(table$spot[table$pattern == ids[[1L]]])
-  row <- match_names(spots, known, "spot", call)
   # Every pattern lists the spots in the same order.
-  values <- lapply(ids, function(id) table$value[table$pattern == id][row])
-  names(values) <- paste0("patina_pattern_", ids)
-
-  samples <- SummarizedExperiment::colData(spe)
-  # An earlier result may have had more patterns.
-  stale <- grepl("^patina_pattern_[0-9]+$", names(samples)) & !names(samples) %in% names(values)
-  SummarizedExperiment::colData(spe) <- set_columns(samples[!stale], values)
-  if (methods::is(spe, "SingleCellExperiment")) {
-    scores <- do.call(cbind, values)
-    rownames(scores) <- colnames(spe)
-    colnames(scores) <- paste0("pattern_", ids)
-    SingleCellExperiment::reducedDim(spe, "patina_patterns") <- scores
-  }
-  memberships <- patterns$genes
-  add_gene_columns(
-    spe,
-    memberships$gene,
-    list(patina_pattern = memberships$pattern, patina_membership = memberships$membership),
-    call
+  values <- lapply(ids, function(id) table$value[table$pattern == id])
+  memberships <- results$genes
+  list(
+    genes = memberships$gene,
+    of_genes = list(patina_pattern = memberships$pattern, patina_membership = memberships$membership),
+    spots = as.character(table$spot[table$pattern == ids[[1L]]]),
+    of_spots = stats::setNames(values, paste0("patina_pattern_", ids)),
+    results = results
   )
 }
 
-#' Set columns of a DataFrame, one after the other; those that are there keep their place
+#' The columns of a table of results with the names they get in the object
+#' @noRd
+result_columns <- function(results, names) {
+  of_search <- any(startsWith(names(results), "prob_")) || inherits(results, "patina_models")
+  prefix <- ifelse(of_search & !startsWith(names, "prob_"), "patina_search_", "patina_")
+  stats::setNames(as.list(results)[names], paste0(prefix, names))
+}
+
+#' Columns in the order of the names of the object
+#' @noRd
+matched_columns <- function(columns, names, known, what, call) {
+  row <- match_names(as.character(names), known, what, call)
+  lapply(columns, function(column) unname(column)[row])
+}
+
+#' Set columns of a table, one after the other; those that are there keep their place
 #' @noRd
 set_columns <- function(data, columns) {
   for (name in names(columns)) {
     data[[name]] <- columns[[name]]
   }
   data
+}
+
+#' Columns of an earlier result that had more patterns
+#' @noRd
+is_stale <- function(names, added) {
+  !is.null(added$spots) & grepl("^patina_pattern_[0-9]+$", names) & !names %in% names(added$of_spots)
+}
+
+# Where it is added ------------------------------------------------------------------------------
+
+add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
+  checked(rlang::check_dots_empty(call = call))
+  checked(rlang::check_installed(c("SummarizedExperiment", "S4Vectors"), "to add results to an object."))
+  if (!is.null(added$spots)) {
+    spots <- colnames(spe) %||% sprintf("spot%d", seq_len(ncol(spe)))
+    values <- matched_columns(added$of_spots, added$spots, spots, "spot", call)
+    samples <- SummarizedExperiment::colData(spe)
+    SummarizedExperiment::colData(spe) <- set_columns(samples[!is_stale(names(samples), added)], values)
+    if (methods::is(spe, "SingleCellExperiment")) {
+      scores <- do.call(cbind, values)
+      dimnames(scores) <- list(colnames(spe), sub("^patina_", "", names(values)))
+      SingleCellExperiment::reducedDim(spe, "patina_patterns") <- scores
+    }
+  }
+  genes <- rownames(spe) %||% sprintf("gene%d", seq_len(nrow(spe)))
+  SummarizedExperiment::rowData(spe) <- set_columns(
+    SummarizedExperiment::rowData(spe),
+    matched_columns(added$of_genes, added$genes, genes, "gene", call)
+  )
+  spe
+}
+
+add_to_seurat <- function(
+  seurat,
+  added,
+  ...,
+  assay = "counts",
+  image = NULL,
+  variable_features = FALSE,
+  call = rlang::caller_env()
+) {
+  checked(rlang::check_dots_empty(call = call))
+  checked(rlang::check_installed("SeuratObject", "to add results to Seurat objects."))
+  assay <- seurat_assay(seurat, assay, seurat_images(seurat, image, "image", call), "spe", call)
+  genes <- rownames(seurat[[assay]])
+  columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
+  table <- as.data.frame(columns, optional = TRUE, row.names = genes)
+  seurat[[assay]] <- SeuratObject::AddMetaData(seurat[[assay]], table)
+  if (!identical(variable_features, FALSE)) {
+    SeuratObject::VariableFeatures(seurat[[assay]]) <- spatial_features(
+      added$results,
+      variable_features,
+      genes,
+      call
+    )
+  }
+  if (!is.null(added$spots)) {
+    for (name in names(seurat[[]])[is_stale(names(seurat[[]]), added)]) {
+      seurat[[name]] <- NULL
+    }
+    values <- matched_columns(added$of_spots, added$spots, colnames(seurat), "spot", call)
+    table <- as.data.frame(values, optional = TRUE, row.names = colnames(seurat))
+    seurat <- SeuratObject::AddMetaData(seurat, table)
+  }
+  seurat
+}
+
+#' Genes for VariableFeatures(): the hits, or the first `n`
+#' @noRd
+spatial_features <- function(results, n, known, call) {
+  if (!isTRUE(n)) {
+    check_whole_number(n, min = 1, arg = "variable_features", call = call)
+  }
+  check_columns(results, c("gene", "qval"), "results", call)
+  chosen <- if (isTRUE(n)) {
+    top_genes(results[which(results$qval < 0.05), ], nrow(results))
+  } else {
+    top_genes(results, n)
+  }
+  intersect(chosen$gene, known)
 }

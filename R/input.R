@@ -312,7 +312,8 @@ check_numeric_columns <- function(columns, arg, call) {
   looks_like_names <- identical(bad$which[1L], 1L) &&
     (is.character(first) || is.factor(first)) &&
     anyDuplicated(first) == 0L
-  of_genes <- looks_like_names && grepl("gene|symbol|feature|ensembl|probe", names(columns)[1L], ignore.case = TRUE)
+  of_genes <- looks_like_names &&
+    grepl("gene|symbol|feature|ensembl|probe", names(columns)[1L], ignore.case = TRUE)
   named <- if (of_genes) "genes" else "spots"
   # a data.table's columns are not had by [-1]
   code <- sprintf("data.frame(as.data.frame(%s)[-1], row.names = %s[[1]], check.names = FALSE)", arg, arg)

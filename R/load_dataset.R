@@ -11,15 +11,15 @@
 #' - `"mob8"`: mouse olfactory bulb, replicate 8, of the same study, with the proportions of 12 types of cells
 #'   from the package STANCE: 7,365 genes, 260 spots;
 #' - `"seqfish"`: mouse hippocampus, field 43, seqFISH (Shah et al. 2016): 249 genes, 131 cells;
-#' - `"merfish"`: mouse preoptic area, one slice, MERFISH, with types of cells (Moffitt et al. 2018): 155 genes,
-#'   6,509 cells;
+#' - `"merfish"`: mouse preoptic area, one slice, MERFISH, with types of cells (Moffitt et al. 2018): 155
+#'   genes, 6,509 cells;
 #' - `"fission"`: fission yeast under osmotic stress, two strains over time, bulk RNA-seq (Leong et al. 2014):
 #'   6,459 genes, 36 samples.
 #'
 #' Files are looked for in the folder that the environment variable `PATINA_DATA` names and in the
 #' cache (`tools::R_user_dir("patina", "cache")`), plain or compressed with gzip. What is not there is
-#' downloaded once, from public repositories on GitHub (SpatialDE's own for the first two, else SPARK-Analysis,
-#' SEraster, GPcounts and STANCE, each at a fixed commit), and kept in the cache (by the package
+#' downloaded once, from public repositories on GitHub (SpatialDE's own for the first two, else
+#' SPARK-Analysis, SEraster, GPcounts and STANCE, each at a fixed commit), and kept in the cache (by the package
 #' BiocFileCache if it is installed). Every time a file is read its SHA-256 is checked, which needs R 4.5
 #' or the package digest. `"merfish"` needs the package SpatialExperiment, whose class its file holds.
 #'
@@ -58,8 +58,8 @@
 #' J. R. Moffitt et al. (2018). Molecular, spatial, and functional single-cell profiling of the hypothalamic
 #' preoptic region. *Science* 362. \doi{10.1126/science.aau5324}
 #'
-#' H. S. Leong et al. (2014). A global non-coding RNA system modulates fission yeast protein levels in response
-#' to stress. *Nature Communications* 5. \doi{10.1038/ncomms4947}
+#' H. S. Leong et al. (2014). A global non-coding RNA system modulates fission yeast protein levels in
+#' response to stress. *Nature Communications* 5. \doi{10.1038/ncomms4947}
 #' @seealso [example_tissue()], which needs no files.
 #' @export
 #' @examples
