@@ -1,4 +1,5 @@
-# The only file that knows the classes of input, with input_h5ad.R and input_seurat.R for what lies behind those
+# The only file that knows the classes of input, with input_h5ad.R and input_seurat.R for what lies behind
+# those
 # two. Everything after it works on a `patina_input`.
 
 #' Bring any supported input into one form
@@ -115,14 +116,16 @@ source_options <- function(..., call = rlang::caller_env()) {
 #'
 #' @inheritParams as_input
 #' @param arg The user's name for `x`.
-#' @param ... For some classes `layer`, `image` and `fov`, and whether the `carried` places of spots are wanted.
+#' @param ... For some classes `layer`, `image` and `fov`, and whether the `carried` places of spots are
+#'   wanted.
 #' @returns A list:
 #'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
 #'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots), "h5_columns" (see
 #'     `h5_columns()`);
 #'   - `spots_in_rows`: whether `x` had them there;
 #'   - `genes`: names, "gene1", ... if there are none; `spots`: names or `NULL`; `n_spots`;
-#'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, and `places`, a list of matrices that
+#'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, and `places`, a list of matrices
+#'     that
 #'     `coords` may name; each may be `NULL`.
 #' @noRd
 read_expression <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
@@ -240,6 +243,16 @@ read_expression.SummarizedExperiment <- function(
     expression$sample_id <- expression$samples[["sample_id"]]
   }
   expression
+}
+
+#' @export
+read_expression.Seurat <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
+  read_seurat(x, assay, arg, call, ...)
+}
+
+#' @export
+read_expression.character <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
+  read_h5ad(x, assay, arg, call, ...)
 }
 
 #' @export

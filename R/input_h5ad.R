@@ -1,15 +1,8 @@
-# AnnData files (.h5ad): the part of input.R that reads HDF5 without Bioconductor's classes for it. The format is
+# AnnData files (.h5ad): the part of input.R that reads HDF5 without Bioconductor's classes for it. The
+# format is
 # the one that anndata documents, of its versions 0.7 and later; add_results.R writes it.
 
-#' @export
-read_expression.character <- function(
-  x,
-  assay = "counts",
-  arg = "x",
-  call = rlang::caller_env(),
-  ...,
-  layer = NULL
-) {
+read_h5ad <- function(x, assay, arg, call, layer = NULL, ...) {
   path <- check_h5ad(x, arg, call)
   contents <- h5_contents(path, call)
   element <- h5ad_element(layer %||% assay, is.null(layer), contents, arg, call)
@@ -199,7 +192,8 @@ h5ad_libraries <- function(contents, samples) {
 
 #' The matrix of spots × genes as an expression
 #'
-#' Stored by gene (CSC) or dense it stays in the file, and blocks of genes are read. Stored by spot (CSR), where
+#' Stored by gene (CSC) or dense it stays in the file, and blocks of genes are read. Stored by spot (CSR),
+#' where
 #' a block of genes is all over the file, it is read once, into a sparse matrix by gene.
 #' @noRd
 h5ad_values <- function(path, element, contents, genes, spots, call) {

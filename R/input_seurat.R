@@ -1,17 +1,6 @@
 # Seurat objects: the part of input.R that knows assays, layers and images of SeuratObject, versions 4 and 5.
 
-#' @export
-read_expression.Seurat <- function(
-  x,
-  assay = "counts",
-  arg = "x",
-  call = rlang::caller_env(),
-  ...,
-  layer = NULL,
-  image = NULL,
-  fov = NULL,
-  carried = TRUE
-) {
+read_seurat <- function(x, assay, arg, call, layer = NULL, image = NULL, fov = NULL, carried = TRUE) {
   checked(rlang::check_installed("SeuratObject", "to read Seurat objects.", call = call))
   images <- seurat_images(x, image %||% fov, if (is.null(image)) "fov" else "image", call)
   assay <- seurat_assay(x, assay, images, arg, call)

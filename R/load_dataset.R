@@ -19,7 +19,8 @@
 #' Files are looked for in the folder that the environment variable `PATINA_DATA` names and in the
 #' cache (`tools::R_user_dir("patina", "cache")`), plain or compressed with gzip. What is not there is
 #' downloaded once, from public repositories on GitHub (SpatialDE's own for the first two, else
-#' SPARK-Analysis, SEraster, GPcounts and STANCE, each at a fixed commit), and kept in the cache (by the package
+#' SPARK-Analysis, SEraster, GPcounts and STANCE, each at a fixed commit), and kept in the cache (by the
+#' package
 #' BiocFileCache if it is installed). Every time a file is read its SHA-256 is checked, which needs R 4.5
 #' or the package digest. `"merfish"` needs the package SpatialExperiment, whose class its file holds.
 #'

@@ -94,17 +94,20 @@
 #' | fsv_se | the square root of what s2_FSV is meant to be |
 #'
 #' @section Containers:
-#' - **SpatialExperiment** and what inherits from it: counts of the assay `counts`, locations of `spatialCoords`,
+#' - **SpatialExperiment** and what inherits from it: counts of the assay `counts`, locations of
+#'   `spatialCoords`,
 #'   samples of `sample_id`. Polygons of a SpatialFeatureExperiment are not used, a message says so.
 #'   A SingleCellExperiment whose coordinates are a `reducedDim`: `coords = "spatial"`.
-#' - **Seurat** objects (SeuratObject 4 and 5): the layer (or slot) `counts` of the assay that the images belong
+#' - **Seurat** objects (SeuratObject 4 and 5): the layer (or slot) `counts` of the assay that the images
+#'   belong
 #'   to; `assay` and `layer` choose others. A layer that is split (`counts.1`, `counts.2`) is joined as it is
 #'   read. Cells are placed by their names in `GetTissueCoordinates()`, in full resolution: by centroids where
 #'   outlines are the default. Several images (fields of view) are samples, `image` (or `fov`) chooses among
 #'   them; cells in none are left out, with a message.
 #' - **AnnData** files: the path, `"file.h5ad"`. `layers["counts"]` if there is one, else `X`; `layer` chooses
 #'   others. Locations are `obsm["spatial"]`; covariates and `sample_id` come from `obs`. Stored by gene (CSC)
-#'   or dense, values stay in the file and are read in blocks; stored by spot (CSR), they are read once, into a
+#'   or dense, values stay in the file and are read in blocks; stored by spot (CSR), they are read once,
+#'   into a
 #'   sparse matrix. Needs the package rhdf5, for dense files HDF5Array too.
 #'
 #' [add_results()] puts results back into each of them; [add_spatial_test()] does both in one call.
@@ -113,7 +116,8 @@
 #'   or DelayedMatrix with genes in rows and spots in columns; a SummarizedExperiment, SingleCellExperiment or
 #'   SpatialExperiment; a Seurat object; the path of an AnnData file (`.h5ad`); or one of [load_dataset()]'s
 #'   data sets. See Containers in [spatial_test()].
-#' @param coords Locations: one row for each spot, 1 to 3 numeric columns, in any unit. Spot names are matched if
+#' @param coords Locations: one row for each spot, 1 to 3 numeric columns, in any unit. Spot names are
+#'   matched if
 #'   both sides have them. Not needed if `x` carries its own. Then also what they are called there: columns
 #'   of the table of spots (`c("array_row", "array_col")`), or a matrix of spots (a `reducedDim`, a name in
 #'   `obsm`).
@@ -133,7 +137,8 @@
 #' @param approximation How kernels over many spots are decomposed: `"auto"` (the way that suits the kernel
 #'   and the number of spots; up to 1,000 of them always the exact one), `"exact"`, `"pivoted_cholesky"` or
 #'   `"krylov"`. See Large tissues in [spatial_test()].
-#' @param assay The assay to take from a SummarizedExperiment or Seurat object, or the layer of an AnnData file.
+#' @param assay The assay to take from a SummarizedExperiment or Seurat object, or the layer of an AnnData
+#'   file.
 #' @param sample_info A data.frame with a row for each spot, for `covariates` and `sample_id`; for a
 #'   SummarizedExperiment its colData by default.
 #' @param sample_id Which sample (slide) each spot belongs to: the name of a column of `sample_info`, or a

@@ -1,4 +1,5 @@
-# Seurat objects of the tissue of helper-results.R: SeuratObject 5 has Assay5 with layers, version 4 Assay with slots.
+# Seurat objects of the tissue of helper-results.R: SeuratObject 5 has Assay5 with layers, version 4 Assay
+# with slots.
 has_assay5 <- function() {
   rlang::is_installed("SeuratObject (>= 5.0.0)")
 }

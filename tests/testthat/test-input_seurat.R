@@ -58,7 +58,7 @@ test_that("other layers, assays and covariates are taken from the object", {
     object <- fake_seurat(kind)
     half <- Matrix::Matrix(tissue$counts / 2, sparse = TRUE)
     if (kind == "Assay5") {
-      SeuratObject::LayerData(object, layer = "data", assay = "Xenium") <- half
+      object <- SeuratObject::SetAssayData(object, layer = "data", new.data = half)
     } else {
       object <- suppressWarnings(SeuratObject::SetAssayData(object, slot = "data", new.data = half))
     }
