@@ -334,13 +334,14 @@ check_numeric_columns <- function(columns, arg, call) {
     # genes are in the rows of a matrix, but in the columns of a data.frame
     code <- sprintf("as.matrix(%s)", code)
   }
+  code <- paste(arg, "<-", code)
   abort_patina(
     c(
       "{.arg {arg}} has {length(bad$which)} column{?s} that {?is/are} not numeric:
         {.field {first_few(bad$label)}}.",
       i = if (looks_like_names) {
         "The first column looks like names of {named}. Move it into the row names:
-          {.code {arg} <- {code}}."
+          {.code {code}}."
       } else {
         "Keep one column of numbers for each gene; other facts about the spots belong into
           {.arg sample_info}."

@@ -1,6 +1,5 @@
-# AnnData files (.h5ad): the part of input.R that reads HDF5 without Bioconductor's classes for it. The
-# format is
-# the one that anndata documents, of its versions 0.7 and later; add_results.R writes it.
+# AnnData files (.h5ad), as anndata 0.7 and later documents them: the part of input.R that reads HDF5.
+# add_to_h5ad.R writes it.
 
 read_h5ad <- function(x, assay, arg, call, layer = NULL, ...) {
   path <- check_h5ad(x, arg, call)

@@ -259,3 +259,68 @@ test_that("a SpatialExperiment carries coordinates and samples", {
   expect_identical(levels(input$sample_id), c("a", "b"))
   expect_identical(as_input(spe, coords * 2)$coords, unname_rows(as.matrix(coords * 2)))
 })
+
+test_that("the advice for a column of names works for a data.frame, a tibble and a data.table", {
+  counts <- fake_tissue()$counts
+  coords <- fake_tissue()$coords
+  by_gene <- data.frame(gene = rownames(counts), counts, check.names = FALSE)
+  by_spot <- data.frame(barcode = colnames(counts), t(counts), check.names = FALSE)
+  kinds <- list(identity, tibble::as_tibble)
+  if (rlang::is_installed("data.table")) {
+    kinds <- c(kinds, list(data.table::as.data.table))
+  }
+  expected <- spatial_test(counts, coords, threads = 1)
+  for (as_kind in kinds) {
+    for (table in list(by_gene, by_spot)) {
+      x <- as_kind(table)
+      error <- expect_error(
+        spatial_test(x, coords),
+        "Move it into the row names",
+        class = "patina_error_input"
+      )
+      advice <- cli::ansi_strip(paste(c(conditionMessage(error)), collapse = " "))
+      code <- sub(".*row names:\\s*.(x <- .*check.names = FALSE\\)*).*", "\\1", gsub("\n", " ", advice))
+      eval(parse(text = gsub("[`.]*$", "", code)))
+      expect_identical(spatial_test(x, coords, threads = 1), expected)
+    }
+  }
+})
+
+test_that("logical matrices count as 0 and 1, dense as well as sparse", {
+  seen <- rbind(fake_tissue()$counts > 3, All = TRUE)
+  coords <- fake_tissue()$coords
+  expected <- spatial_test(seen * 1, coords, threads = 1)
+  expect_identical(spatial_test(seen, coords, threads = 1), expected)
+  expect_identical(spatial_test(Matrix::Matrix(seen, sparse = TRUE), coords, threads = 1), expected)
+})
+
+test_that("a sample_id that names spots is recognised as such", {
+  tissue <- fake_tissue()
+  expect_error(
+    spatial_test(tissue$counts, tissue$coords, sample_id = factor(colnames(tissue$counts))),
+    "64 values for 64 spots",
+    class = "patina_error_too_few_spots"
+  )
+})
+
+test_that("coordinates may be a reducedDim, and polygons are said to be ignored", {
+  skip_if_not_installed("SpatialExperiment")
+  sce <- fake_se("SingleCellExperiment")
+  coords <- as.matrix(fake_tissue()$coords)
+  SingleCellExperiment::reducedDim(sce, "spatial") <- coords
+  expected <- spatial_test(fake_tissue()$counts, fake_tissue()$coords, threads = 1)
+  expect_identical(spatial_test(sce, "spatial", threads = 1), expected, ignore_attr = TRUE)
+  expect_error(spatial_test(sce, "umap"), "spatial", class = "patina_error_coords")
+  expect_error(spatial_test(sce), "coords = \"spatial\"", class = "patina_error_coords")
+  expect_error(spatial_test(sce, "Slope"), "use `genes`", class = "patina_error_coords")
+
+  methods::setClass("SpatialFeatureExperiment", contains = "SpatialExperiment", where = environment())
+  spe <- SpatialExperiment::SpatialExperiment(list(counts = fake_tissue()$counts), spatialCoords = coords)
+  sfe <- methods::as(spe, "SpatialFeatureExperiment")
+  rlang::reset_message_verbosity("patina_polygons")
+  expect_message(results <- spatial_test(sfe, threads = 1), "Polygons", class = "patina_message")
+  expect_identical(results, spatial_test(spe, threads = 1))
+  added <- add_spatial_test(spe, threads = 1)
+  expect_identical(SummarizedExperiment::rowData(added)$patina_rank, results$rank)
+  expect_identical(ncol(SummarizedExperiment::rowData(add_results(spe, results, columns = "fsv"))), 1L)
+})
