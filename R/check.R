@@ -80,8 +80,10 @@ check_n_patterns <- function(x, call) {
 }
 
 #' Check that `x` is a data frame with certain columns
+#'
+#' @param numeric Columns that must be numbers if they are there.
 #' @noRd
-check_columns <- function(x, columns, arg, call = rlang::caller_env()) {
+check_columns <- function(x, columns, arg, call = rlang::caller_env(), numeric = character()) {
   if (!is.data.frame(x)) {
     abort_patina(
       "{.arg {arg}} must be a table of results, not {.obj_type_friendly {x}}.",
@@ -99,6 +101,16 @@ check_columns <- function(x, columns, arg, call = rlang::caller_env()) {
       class = "argument",
       call = call
     )
+  }
+  for (column in intersect(numeric, names(x))) {
+    # a column of `NA` alone is logical
+    if (!is.numeric(x[[column]]) && !all(is.na(x[[column]]))) {
+      abort_patina(
+        "Column {.field {column}} of {.arg {arg}} must be numbers, not {.obj_type_friendly {x[[column]]}}.",
+        class = "argument",
+        call = call
+      )
+    }
   }
 }
 

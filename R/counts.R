@@ -8,7 +8,7 @@
 #'   of variation of their totals, with the same weights. Sums of whole numbers are exact, so that
 #'   all of it is the same however the input is stored and cut into blocks.
 #' @noRd
-summarize_counts <- function(input, call = rlang::caller_env()) {
+summarize_counts <- function(input, call = rlang::caller_env(), arg = "x") {
   rows <- split(seq_len(input$n_spots), input$sample_id %||% rep(1L, input$n_spots))
   n_genes <- length(input$genes)
   testable <- logical(n_genes)
@@ -31,10 +31,11 @@ summarize_counts <- function(input, call = rlang::caller_env()) {
   if (length(bad) > 0L) {
     abort_patina(
       c(
-        "Counts must be whole numbers of at least 0: {length(bad)} gene{?s} {?has/have} negative or
-          fractional values, {.val {first_few(input$genes[bad])}}.",
-        i = "If the values are on the scale to be tested already, use
-          {.code normalization = \"none\"}."
+        "{.arg {arg}} must hold counts, whole numbers of at least 0: {length(bad)} gene{?s} {?has/have}
+          negative or fractional values, {.val {first_few(input$genes[bad])}}.",
+        i = if (arg == "x") {
+          "If the values are on the scale to be tested already, use {.code normalization = \"none\"}."
+        }
       ),
       class = "counts",
       call = call

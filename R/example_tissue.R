@@ -9,8 +9,8 @@
 #' The same arguments give the same tissue everywhere; the state of the random number generator is
 #' left as it was.
 #'
-#' @param n_spots Number of spots, at least 5.
-#' @param n_genes Number of genes, at least 1.
+#' @param n_spots Number of spots, 5 to a million.
+#' @param n_genes Number of genes, 1 to a million; at most 2e8 counts in all.
 #' @param seed A whole number that the random numbers start from.
 #' @param as `"list"`, or `"SpatialExperiment"` if that package is installed.
 #' @returns A list of class `patina_dataset`:
@@ -35,9 +35,19 @@ example_tissue <- function(
   as = c("list", "SpatialExperiment")
 ) {
   as <- checked(rlang::arg_match(as))
-  check_whole_number(n_spots, min = 5)
-  check_whole_number(n_genes, min = 1)
-  check_whole_number(seed)
+  check_whole_number(n_spots, min = 5, max = 1e6)
+  check_whole_number(n_genes, min = 1, max = 1e6)
+  check_whole_number(seed, -.Machine$integer.max, .Machine$integer.max)
+  if (n_spots * n_genes > 2e8) {
+    abort_patina(
+      c(
+        "{.arg n_spots} and {.arg n_genes} ask for {format(n_spots * n_genes, digits = 3)} counts, more than
+          2e8, which are made in memory.",
+        i = "Ask for fewer of either."
+      ),
+      class = "argument"
+    )
+  }
 
   places <- hexagonal_disc(n_spots)
   patterns <- tissue_patterns(places)

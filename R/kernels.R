@@ -30,17 +30,52 @@ kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
       call = call
     )
   }
-  lengthscales <- lengthscales %||% lengthscale_grid(input, call)
-  check_lengthscales(lengthscales, "lengthscales", call)
+  if (is.null(lengthscales)) {
+    lengthscales <- lengthscale_grid(input, call)
+  } else {
+    check_lengthscales(lengthscales, "lengthscales", call)
+  }
   tables <- lapply(unique(kernels), function(model) {
     data.frame(
       model = model,
       lengthscale = if (has_lengthscale(model)) sort(unique(as.double(lengthscales))) else NA_real_
     )
   })
-  table <- do.call(rbind, tables)
+  table <- without_noise(do.call(rbind, tables), input, call)
   table$group <- if (by_model) match(table$model, unique(kernels)) else 1L
   table
+}
+
+#' Kernels without those that no data can tell from noise
+#'
+#' The SE kernel at a lengthscale far below the distance of the two nearest spots: the square of the largest
+#' correlation is lost beside 1.
+#' @noRd
+without_noise <- function(table, input, call) {
+  se <- table$model == "SE"
+  if (!any(se) || any(shared_places(input) > 0L)) {
+    return(table)
+  }
+  # the grid begins with half the smallest distance
+  nearest <- 2 * lengthscale_grid(input, call)[1L]
+  noise <- se & exp(-(nearest / table$lengthscale)^2) < .Machine$double.eps
+  if (!any(noise)) {
+    return(table)
+  }
+  left_out <- first_few(signif(table$lengthscale[noise], 3), 10L)
+  message <- c(
+    "{sum(noise)} of {.arg lengthscales} {?is/are} too short for the {.val SE} kernel: {left_out}.",
+    x = "The two nearest spots are {signif(nearest, 3)} apart, and no two would be correlated."
+  )
+  if (all(noise)) {
+    abort_patina(
+      c(message, i = "Give longer ones, in units of {.arg coords}; or leave {.arg lengthscales} out."),
+      class = "argument",
+      call = call
+    )
+  }
+  warn_patina(c(message, i = "All other kernels are fitted."), class = "kernels")
+  table[!noise, ]
 }
 
 has_lengthscale <- function(model) {

@@ -119,6 +119,7 @@ choose_genes <- function(genes, input, arg, call) {
         call = call
       )
     }
+    check_columns(results, "gene", arg, call, numeric = c("qval", "lengthscale"))
     if (all(input$genes %in% results$gene) && !is.null(results[["qval"]])) {
       results <- results[which(results$qval < 0.05), ]
       if (nrow(results) == 0L) {

@@ -33,7 +33,7 @@
 stabilize <- function(counts) {
   call <- rlang::current_env()
   expression <- read_expression(counts, arg = "counts", call = call)
-  summary <- summarize_counts(expression, call = call)
+  summary <- summarize_counts(expression, call, arg = "counts")
   if (!any(summary$testable)) {
     abort_patina(
       "{.arg counts} has no gene with different, finite values in at least two spots.",

@@ -39,7 +39,8 @@ plot_test <- function(
   n_labels = 10,
   pseudo_genes = "log_total_count"
 ) {
-  check_columns(results, c("gene", "fsv", "log10_pval", "qval"), "results")
+  numeric <- c("fsv", "log10_pval", "qval")
+  check_columns(results, c("gene", numeric), "results", numeric = c(numeric, "fsv_se"))
   check_number(fdr, \(x) x > 0 && x < 1, "between 0 and 1")
   check_whole_number(n_labels, min = 0)
   data <- test_points(results, models, fdr, pseudo_genes)

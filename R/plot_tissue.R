@@ -363,13 +363,13 @@ shown_axes <- function(coords, axes, call) {
   }
   shown <- if (is.character(axes)) {
     match(axes, colnames(coords))
-  } else {
+  } else if (is.numeric(axes)) {
     match(axes, seq_len(ncol(coords)))
   }
   if (length(shown) != 2L || anyNA(shown) || shown[[1L]] == shown[[2L]]) {
     abort_patina(
       c(
-        "{.arg axes} must be two different coordinates, not {.val {axes}}.",
+        "{.arg axes} must be two different coordinates, not {.val {format(axes)}}.",
         i = "There are {ncol(coords)}: {.val {colnames(coords)}}."
       ),
       class = "argument",

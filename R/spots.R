@@ -312,9 +312,9 @@ check_locations <- function(input, call) {
   same <- names(rows)[is_same]
   if (length(same) > 0L) {
     message <- if (is.null(sample_id)) {
-      "All {length(spots)} spots have the same coordinates: at least two must differ."
+      "All {length(spots)} spots have the same {.arg coords}: at least two must differ."
     } else {
-      "All spots of sample {.val {same[1]}} have the same coordinates: at least two must differ."
+      "All spots of sample {.val {same[1]}} have the same {.arg coords}: at least two must differ."
     }
     abort_patina(message, class = "coords", call = call)
   }

@@ -433,7 +433,7 @@ test_that("an approximation that cannot serve is refused", {
     "krylov.*cannot serve.*PER",
     class = "patina_error_approximation"
   )
-  kernels <- kernel_table("SE", 1:10, NULL, NULL)
+  kernels <- kernel_table("SE", 1:10, as_input(tissue$y, tissue$coords), NULL)
   expect_error(
     check_approximation("exact", kernels, c(3e4, 1e4), new_run(2), available = 1e9),
     "40000 spots and 10 kernels.*128.0 GB; 1.0 GB",
