@@ -1,5 +1,5 @@
-# Formulas of the command line. They may come from people who may not run code here, so that all that a formula
-# calls is on a list.
+# Formulas of the command line. They may come from people who may not run code here, so that all that a
+# formula calls is on a list.
 
 # Of a term, and of arithmetic within a call; `::` only as in splines::ns.
 formula_operators <- c("+", "-", "*", ":", "^", "(")
