@@ -15,7 +15,7 @@ manifest := src/rust/Cargo.toml
 sources := DESCRIPTION NAMESPACE configure $(shell find R exec inst src -type f \
 	-not -path '*/target/*' -not -name '*.o' -not -name '*.so' -not -name 'Makevars' 2>/dev/null)
 
-.PHONY: help setup build install demo test test-rust test-r accept lint format document readme check bench clean
+.PHONY: help setup build install demo test test-rust test-r accept lint format document readme check tarball test-offline crates bench clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -37,7 +37,7 @@ demo: build ## test the genes of a real tissue; writes demo/results.csv and demo
 	@$(with_library) Rscript tools/demo.R
 
 test: build ## all tests, Rust and R, with a summary line for each
-	@$(with_library) tools/test.sh cargo testthat
+	@$(with_library) tools/test.sh cargo testthat crates
 
 test-rust: setup ## cargo test
 	@tools/test.sh cargo
@@ -63,9 +63,26 @@ document: build ## help pages, NAMESPACE and the wrappers of the Rust functions
 readme: build ## README.md and its pictures from README.Rmd
 	$(with_library) Rscript -e 'knitr::knit("README.Rmd", quiet = TRUE)'
 
+crates: setup ## LICENSE.note and inst/AUTHORS after a change of Cargo.lock
+	Rscript tools/crates.R notes
+
 check: setup ## R CMD check of the built package
 	@mkdir -p .build/check
 	cd .build/check && rm -f patina_*.tar.gz && R CMD build ../.. && R CMD check --no-manual patina_*.tar.gz
+
+# A copy of what git knows, with the crates beside it; nothing else gets in.
+tarball: setup ## a source package that installs without a network: .build/patina_VERSION.tar.gz
+	@rm -rf .build/tarball && mkdir -p .build/tarball/patina
+	@git ls-files -z | xargs -0 cp --parents -t .build/tarball/patina
+	@Rscript tools/crates.R bundle .build/tarball/patina/src/rust/vendor.tar.xz
+	cd .build && R CMD build --no-manual $(BUILD_FLAGS) tarball/patina && rm -rf tarball
+
+# No network, no crates in the user's cache, no compiled ones: only the package and R's own library.
+test-offline: ## install the newest .build/patina_*.tar.gz with the network off (Linux)
+	@rm -rf .build/offline && mkdir -p .build/offline/library .build/offline/cargo
+	env -u CARGO_TARGET_DIR CARGO_HOME=$(CURDIR)/.build/offline/cargo unshare --map-root-user --net \
+	  R CMD INSTALL --library=.build/offline/library $$(ls -t .build/patina_*.tar.gz | head -n 1)
+	R_LIBS=.build/offline/library Rscript -e 'library(patina); stopifnot(nrow(spatial_test(t(1:9 / 9), 1:9, normalization = "none")) == 1)'
 
 bench: build ## benchmarks of the Rust core, of whole calls and of growing tissues (small ones)
 	cargo bench --manifest-path $(manifest) --package patina-core --benches
@@ -73,4 +90,4 @@ bench: build ## benchmarks of the Rust core, of whole calls and of growing tissu
 	$(with_library) Rscript bench/scale.R small .build/bench
 
 clean: ## remove what was built here (not the cache of compiled dependencies)
-	rm -rf .build demo src/Makevars src/Makevars.win src/*.o src/*.so src/*.dll src/rust/target
+	rm -rf .build demo src/Makevars src/Makevars.win src/*.o src/*.so src/*.dll src/rust/target src/rust/vendor src/.cargo

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the named checks one after the other and ends with a line for each: "name: N passed, N failed".
-# Exits with status 1 if anything failed. Checks: cargo, testthat, rustfmt, clippy, air, lintr.
+# Exits with status 1 if anything failed. Checks: cargo, testthat, crates, rustfmt, clippy, air, lintr.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 manifest=src/rust/Cargo.toml
@@ -45,6 +45,7 @@ check_testthat() {
 
 check_rustfmt() { whole rustfmt cargo fmt --all --manifest-path "$manifest" --check; }
 check_clippy() { whole clippy cargo clippy --manifest-path "$manifest" --all-targets --quiet -- -D warnings; }
+check_crates() { whole crates Rscript tools/crates.R check; }
 check_lintr() { whole lintr Rscript tools/lint.R; }
 check_air() {
   if air=$(tools/setup.sh air); then whole air "$air" format --check .; else echo "air: 0 passed, 0 failed, 1 skipped" >>"$work/summary"; fi
