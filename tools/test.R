@@ -11,5 +11,8 @@ results <- testthat::test_dir(
   stop_on_failure = FALSE
 )
 results <- as.data.frame(results)
+seconds <- sort(tapply(results$user + results$system, results$file, sum), decreasing = TRUE)
+cat(sprintf("\nProcessor time: %.0f s; the slowest files:\n", sum(seconds)))
+cat(sprintf("%6.1f %s\n", head(seconds, 5), names(head(seconds, 5))), sep = "")
 counts <- c(sum(results$passed), sum(results$failed) + sum(results$error), sum(results$skipped))
 cat(counts, file = counts_file)
