@@ -16,7 +16,7 @@ summarize_counts <- function(input, call = rlang::caller_env(), arg = "x") {
   sums <- matrix(0, length(rows), n_genes)
   squares <- sums
   bad <- integer()
-  for (genes in gene_blocks(input, call = call)) {
+  for (genes in sparse_blocks(input, call)) {
     block <- input_sparse_block(input, genes, call) %||% input_block(input, genes, call)
     bad <- c(bad, genes[not_counts(block)])
     ok <- gene_status(block) == "ok"

@@ -19,9 +19,9 @@ rust_qvalues <- function(p, pi0) .Call(wrap__rust_qvalues, p, pi0)
 rust_default_grid <- function(coords, sizes, count) .Call(wrap__rust_default_grid, coords, sizes, count)
 
 #' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
-#' p-value if asked for.
+#' p-value if asked for. `tick` is `NULL` or a function of the steps that are done and of all that are known of.
 #' @noRd
-rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, approximation, threads) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, approximation, threads)
+rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, approximation, fit, threads, tick) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, approximation, fit, threads, tick)
 
 #' Writes prepared kernels to a file, for another process.
 #' @noRd
@@ -39,4 +39,17 @@ rust_describe_test <- function(test) .Call(wrap__rust_describe_test, test)
 #' `probabilities` has one for each gene and group, groups varying fastest.
 #' @noRd
 rust_fit_genes <- function(test, y, threads) .Call(wrap__rust_fit_genes, test, y, threads)
+
+#' Whether genes can be given as `rust_fit_combined()` takes them.
+#' @noRd
+rust_takes_combinations <- function(test) .Call(wrap__rust_takes_combinations, test)
+
+#' Products of functions of the locations, the columns of `functions`. `tick` as in `rust_prepare_test()`.
+#' @noRd
+rust_prepare_basis <- function(test, functions, threads, tick) .Call(wrap__rust_prepare_basis, test, functions, threads, tick)
+
+#' Tests genes that are combinations of a basis' functions (`coefficients`: functions × samples × genes) plus the entries
+#' of a sparse matrix (locations × genes, column by column: `starts` from 0, `rows` from 0, ascending).
+#' @noRd
+rust_fit_combined <- function(test, basis, coefficients, starts, rows, values, threads) .Call(wrap__rust_fit_combined, test, basis, coefficients, starts, rows, values, threads)
 

@@ -21,7 +21,8 @@ prepare_fitter <- function(
   kernels,
   calibrated,
   approximation,
-  run
+  run,
+  fit = "likelihood"
 ) {
   spots <- sample_order(input)
   check_approximation(approximation, kernels, spots$sizes, run)
@@ -34,7 +35,9 @@ prepare_fitter <- function(
     kernels$group,
     calibrated,
     approximation,
+    fit,
     run$threads,
+    steps_bar(run$progress, "Preparing kernels"),
     call = run$call
   )
   description <- call_rust(rust_describe_test, test, call = run$call)
@@ -62,6 +65,7 @@ prepare_fitter <- function(
 fit_genes <- function(fitter, prepared, genes = seq_along(prepared$input$genes)) {
   input <- prepared$input
   run <- prepared$run
+  fitter$combinations <- prepare_combinations(fitter, prepared)
   size <- genes_per_call(input$n_spots, run)
   if (!is.null(run$workers)) {
     # enough blocks for all of them
@@ -85,13 +89,16 @@ fit_genes <- function(fitter, prepared, genes = seq_along(prepared$input$genes))
 #' @returns A list of fits, with the reason in place of a block that could not be read.
 #' @noRd
 fit_here <- function(fitter, prepared, blocks, tick) {
+  sparse <- !is.null(fitter$combinations)
   lapply(blocks, function(block) {
-    raw <- tryCatch(input_block(prepared$input, block), patina_error_reading = reason)
+    read <- if (sparse) input_sparse_block else input_block
+    raw <- tryCatch(read(prepared$input, block), patina_error_reading = reason)
     if (is.character(raw)) {
       tick(length(block))
       return(raw)
     }
-    fit_block(fitter, raw, block, prepared$normalizer, prepared$run, tick)
+    fit <- if (sparse) fit_sparse_block else fit_block
+    fit(fitter, raw, block, prepared$normalizer, prepared$run, tick)
   })
 }
 
@@ -120,6 +127,22 @@ progress_bar <- function(progress, total, frame = parent.frame()) {
   # closes with the function that asked for it, whatever ends that
   bar <- cli::cli_progress_bar("Testing genes", total = total, .envir = frame)
   function(genes) cli::cli_progress_update(inc = genes, id = bar, .envir = frame)
+}
+
+#' A function that shows how many steps are done, at once and with an estimate of the time left
+#'
+#' @returns A function of the steps done and of all that are known of, or `NULL`.
+#' @noRd
+steps_bar <- function(progress, name, frame = parent.frame()) {
+  if (!progress) {
+    return(NULL)
+  }
+  # more steps may become known on the way
+  bar <- cli::cli_progress_bar(name, total = 100, .envir = frame)
+  function(done, total) {
+    share <- if (total > 0L) 100 * done / total else 0
+    cli::cli_progress_update(set = min(share, 99), id = bar, force = TRUE, .envir = frame)
+  }
 }
 
 bind_fits <- function(fits) {

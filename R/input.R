@@ -199,6 +199,10 @@ read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call =
       call = call
     )
   }
+  if (stored_by_spot(x)) {
+    # each block of genes would read the whole file
+    return(read_expression(methods::as(x, "dgCMatrix"), call = call))
+  }
   new_expression(x, "delayed", rownames(x), colnames(x), nrow(x), ncol(x))
 }
 
@@ -208,6 +212,20 @@ read_expression.patina_dataset <- function(x, assay = "counts", arg = "x", call 
   expression$coords <- unname_rows(x$sample_info[attr(x, "coords")])
   expression$samples <- unname_rows(x$sample_info)
   expression
+}
+
+#' Does each chunk hold all genes, as in 10x Genomics' files, and is memory large enough to read it at once?
+#'
+#' It takes 12 bytes for each value that is not zero, and as much again while genes and spots are swapped.
+#' @noRd
+stored_by_spot <- function(x) {
+  chunk <- DelayedArray::chunkdim(x)
+  if (!DelayedArray::is_sparse(x) || is.null(chunk) || chunk[1L] < nrow(x) || chunk[2L] >= ncol(x)) {
+    return(FALSE)
+  }
+  some <- seq_len(min(ncol(x), 1000L))
+  entries <- length(methods::as(x[, some], "dgCMatrix")@x) / length(some) * ncol(x)
+  entries < .Machine$integer.max && 36 * entries < available_memory()
 }
 
 #' @export
@@ -439,4 +457,16 @@ gene_blocks <- function(input, max_values = 2e6, call = NULL) {
   size <- max(1L, as.integer(max_values %/% max(input$n_spots, 1L)))
   starts <- seq.int(1L, n_genes, by = size)
   Map(seq.int, starts, pmin(starts + size - 1L, n_genes))
+}
+
+#' The same for work on sparse blocks: what is in memory is cut by the values that are not zero
+#'
+#' @param max_entries How many of them a block may have, unless one gene has more (the default is 60 MB).
+#' @noRd
+sparse_blocks <- function(input, call, max_entries = 5e6) {
+  if (input$storage != "sparse") {
+    return(gene_blocks(input, call = call))
+  }
+  entries <- diff(input$values@p)
+  unname(split(seq_along(entries), cumsum(as.double(entries)) %/% max_entries))
 }

@@ -119,19 +119,33 @@ fit_pearson <- function(input, summary, regress, call) {
   structure(normalizer, phi = phi, totals = summary$totals)
 }
 
-# Normalizers are sent to other processes: each holds what it needs and nothing else.
+# Normalizers are sent to other processes: each holds what it needs and nothing else. The attribute
+# `combinations` says how it makes combinations of functions, see combination_parts().
 
-no_normalizer <- function(block, genes) block
+no_normalizer <- structure(
+  function(block, genes) block,
+  combinations = function(groups) regressed_combinations(plain_zeros(), identity, groups)
+)
 
 regression_normalizer <- function(regress) {
   force(regress)
-  function(block, genes) regress(block)
+  structure(
+    function(block, genes) regress(block),
+    combinations = function(groups) regressed_combinations(plain_zeros(), regress, groups)
+  )
 }
 
 anscombe_normalizer <- function(offset, regress) {
   force(offset)
   force(regress)
-  function(block, genes) regress(log(block + offset))
+  structure(
+    function(block, genes) regress(log(block + offset)),
+    combinations = function(groups) {
+      # all but the same constant, which centring takes off
+      zeros <- list(entries = \(raw, genes) log(raw@x + offset) - log(offset))
+      regressed_combinations(zeros, regress, groups)
+    }
+  )
 }
 
 pearson_normalizer <- function(totals, rates, groups, phi, regress) {
@@ -140,9 +154,14 @@ pearson_normalizer <- function(totals, rates, groups, phi, regress) {
   force(groups)
   force(phi)
   force(regress)
-  function(block, genes) {
-    regress(pearson_residuals(block, totals, rates[groups, genes, drop = FALSE], phi))
-  }
+  structure(
+    function(block, genes) {
+      regress(pearson_residuals(block, totals, rates[groups, genes, drop = FALSE], phi))
+    },
+    combinations = function(groups) {
+      regressed_combinations(pearson_zeros(totals, rates, groups, phi), regress, groups)
+    }
+  )
 }
 
 #' Pearson residuals of negative binomial counts, with depth as an offset

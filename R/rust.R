@@ -35,7 +35,8 @@ abort_rust <- function(message, call) {
       c(
         "A kernel cannot be had over so many locations.",
         x = "{text}",
-        i = "Longer lengthscales can be had: set {.arg lengthscales} (or {.arg lengthscale}), and see Large
+        i = "Longer lengthscales can be had, and {.fn spatial_test} can do without likelihoods
+          ({.code fit = \"moments\"}): set {.arg lengthscales} (or {.arg lengthscale}), and see Large
           tissues in {.help [spatial_test()](patina::spatial_test)}."
       ),
       class = "approximation",

@@ -54,13 +54,28 @@
 #'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240 steps
 #'   up to 1.25 spacings and 45 above, where deltas below about 0.4 are out of reach; the log determinant is
 #'   known to 0.02. SE kernels only, and only their scores go into p-values.
+#' - `"grid"`: quadratic forms alone, without likelihoods, for any number of spots up to 10 million: sums over near
+#'   spots for short lengthscales, Fourier transforms on regular meshes (as a non-uniform fast Fourier transform) for the
+#'   others. A form is right to about 1e-6 of its standard deviation. SE kernels only, and only their scores go into
+#'   p-values. Sparse counts stay sparse: with 100,000 spots, 8 % of the counts not zero, 1,000 genes take about ten
+#'   seconds of one core.
 #' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings (the few
 #'   genes for which it does not converge are tested again, `"exact"`);
 #'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
 #'   number of spots; otherwise `"exact"`. Above, `"pivoted_cholesky"` where the rank is affordable (5,000
 #'   with 40,000 spots, 3,000 with 100,000), otherwise `"krylov"`; between the two, where neither will do,
-#'   factors that leave up to 1e-7 of the trace. Periods of the PER kernel that are too short (below about
+#'   factors that leave up to 1e-7 of the trace. From 20,000 spots on `"grid"` for SE kernels, unless `fit` asks for
+#'   likelihoods. Periods of the PER kernel that are too short (below about
 #'   4 spacings with 6,000 spots, 7 with 20,000) are left out, with a warning.
+#'
+#' `fit` says what a gene's lengthscale, variances and `fsv` come from.
+#' - `"likelihood"`: its maximum, over all kernels and all ratios of noise to signal.
+#' - `"moments"`: the score forms that p-values are made of. The variance of a kernel is its form's excess over the mean
+#'   without a signal, over its expectation for a variance of 1 (Haseman-Elston regression over kernels); the kernel whose
+#'   excess is the largest in standard deviations is the gene's. No likelihood is computed, so `llr`, `loglik`, `bic` and
+#'   `fsv_se` are `NA`.
+#' - `"auto"`: likelihoods below 20,000 spots, moments from there on; likelihoods where `approximation` or `pval_method`
+#'   need them.
 #'
 #' The attribute `patina` of the result tells what was done: `attr(x, "patina")$kernels` has, for each kernel,
 #' `model`, `lengthscale`, `engine` (`"dense"` for `"exact"`), `rank` (eigenvalues kept; for `"krylov"` the
@@ -135,8 +150,10 @@
 #'   spots.
 #' @param pval_method `"calibrated"` or `"spatialde"`; see below.
 #' @param approximation How kernels over many spots are decomposed: `"auto"` (the way that suits the kernel
-#'   and the number of spots; up to 1,000 of them always the exact one), `"exact"`, `"pivoted_cholesky"` or
-#'   `"krylov"`. See Large tissues in [spatial_test()].
+#'   and the number of spots; up to 1,000 of them always the exact one), `"exact"`, `"pivoted_cholesky"`,
+#'   `"krylov"` or, for [spatial_test()] only, `"grid"`. See Large tissues in [spatial_test()].
+#' @param fit What lengthscale and variances come from: `"likelihood"`, `"moments"`, or `"auto"`, which takes moments from
+#'   20,000 spots on. See Large tissues.
 #' @param assay The assay to take from a SummarizedExperiment or Seurat object, or the layer of an AnnData
 #'   file.
 #' @param sample_info A data.frame with a row for each spot, for `covariates` and `sample_id`; for a
@@ -175,6 +192,8 @@
 #'   \item{var_spatial, var_noise}{variance of the two parts; `fsv` is the share of the first}
 #'   \item{loglik, loglik_null, bic}{maximised log likelihood with and without spatial part, and the
 #'     first one's Bayesian information criterion}
+#'   \item{fit}{`"likelihood"` or `"moments"`: what the row's lengthscale, `fsv` and variances come from; with moments
+#'     `llr`, `fsv_se` and the columns of likelihoods are `NA`}
 #' }
 #' Its attribute `patina` records the kernels, the method and the normalization;
 #' [summary()][summary.patina_test] and [top_genes()] are the first looks at it.
@@ -208,7 +227,8 @@ spatial_test <- function(
   kernels = "SE",
   lengthscales = NULL,
   pval_method = c("calibrated", "spatialde"),
-  approximation = c("auto", "exact", "pivoted_cholesky", "krylov"),
+  approximation = c("auto", "exact", "pivoted_cholesky", "krylov", "grid"),
+  fit = c("auto", "likelihood", "moments"),
   assay = "counts",
   sample_info = NULL,
   sample_id = NULL,
@@ -220,7 +240,9 @@ spatial_test <- function(
   normalization <- checked(rlang::arg_match(normalization))
   pval_method <- checked(rlang::arg_match(pval_method))
   approximation <- checked(rlang::arg_match(approximation))
+  fit <- checked(rlang::arg_match(fit))
   run <- new_run(threads, BPPARAM, progress)
+  check_fit(fit, pval_method, approximation, run$call)
   if (!is.null(results_for_coords(coords, NULL, run$call)$genes)) {
     abort_patina(
       c(
@@ -234,7 +256,7 @@ spatial_test <- function(
   prepared <- prepare(x, coords, assay, from, sample_info, sample_id, normalization, covariates, run)
   report_shared_places(prepared$input)
   kernels <- kernel_table(kernels, lengthscales, prepared$input, run$call)
-  test <- test_genes(prepared, kernels, pval_method, approximation)
+  test <- test_genes(prepared, kernels, pval_method, approximation, fit)
   new_result(
     test$result,
     "patina_test",
@@ -254,11 +276,15 @@ spatial_test <- function(
 #' @param kernels From `kernel_table()`.
 #' @returns A list: `result`, the tibble that `spatial_test()` documents, and `kernels`, what was fitted.
 #' @noRd
-test_genes <- function(prepared, kernels, pval_method, approximation) {
+test_genes <- function(prepared, kernels, pval_method, approximation, fit) {
   input <- prepared$input
   n <- length(input$spots)
   calibrated <- pval_method == "calibrated" && enough_spots(input)
-  fitter <- prepare_fitter(input, kernels, calibrated, approximation, prepared$run)
+  if (!calibrated && fit == "auto") {
+    # moments are of the forms that p-values are made of
+    fit <- "likelihood"
+  }
+  fitter <- prepare_fitter(input, kernels, calibrated, approximation, prepared$run, fit)
   fits <- fit_genes(fitter, prepared)
 
   p <- if (pval_method == "spatialde") {
@@ -288,16 +314,45 @@ test_genes <- function(prepared, kernels, pval_method, approximation) {
     var_noise = fits$var_noise,
     loglik = fits$loglik,
     loglik_null = fits$loglik_null,
-    bic = fits$bic
+    bic = fits$bic,
+    fit = ifelse(tested, fits$by, NA_character_)
   )
   list(result = result, kernels = fitter$description)
+}
+
+#' Can variances and lengthscales come from what is asked for?
+#'
+#' Moments are those that calibrated p-values are made of; SpatialDE's p-values are made of likelihoods.
+#' @noRd
+check_fit <- function(fit, pval_method, approximation, call) {
+  if (fit == "moments" && pval_method != "calibrated") {
+    abort_patina(
+      c(
+        "{.code pval_method = \"{pval_method}\"} needs likelihoods, and {.code fit = \"moments\"} has none.",
+        i = "Use {.code fit = \"likelihood\"}, or {.code pval_method = \"calibrated\"}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  if (approximation == "grid" && (fit == "likelihood" || pval_method != "calibrated")) {
+    abort_patina(
+      c(
+        "{.code approximation = \"grid\"} has no likelihoods, only what calibrated p-values and
+          {.code fit = \"moments\"} need.",
+        i = "Use {.code approximation = \"auto\"}, which takes for each kernel what serves it."
+      ),
+      class = "approximation",
+      call = call
+    )
+  }
 }
 
 #' The test that model_search() and spatial_patterns() do first if they are given no genes
 #' @noRd
 test_before <- function(prepared, approximation) {
   kernels <- kernel_table("SE", NULL, prepared$input, prepared$run$call)
-  test_genes(prepared, kernels, "calibrated", approximation)$result
+  test_genes(prepared, kernels, "calibrated", approximation, "auto")$result
 }
 
 #' SpatialDE's p-values: its likelihood of the constant model has n - 1 in the variance's denominator

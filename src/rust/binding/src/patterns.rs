@@ -1,7 +1,7 @@
 //! Automatic expression histology.
 
 use crate::convert::{kernels, locations, matrix, message};
-use crate::run::{in_own_pool, in_pool};
+use crate::run::{Watch, in_own_pool, in_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
 use faer::MatRef;
@@ -42,7 +42,7 @@ fn rust_find_patterns(
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let y = matrix(&y);
     let request = Request::eigenpairs(approximation);
-    let spectra = in_own_pool(threads, move || spectra(&kernels, &locations, request))?;
+    let spectra = in_own_pool(threads, &Watch::none(), move || spectra(&kernels, &locations, request))?;
     let fit = in_pool(threads, || find_patterns(&spectra, y, &settings))?;
 
     let selection = list!(
@@ -89,7 +89,7 @@ fn rust_predict_patterns(
     let kernels = kernels(&[KERNEL.to_string()], &[lengthscale])?;
     let own = locations.clone();
     let request = Request::eigenpairs(approximation);
-    let spectra = in_own_pool(threads, move || spectra(&kernels, &own, request))?;
+    let spectra = in_own_pool(threads, &Watch::none(), move || spectra(&kernels, &own, request))?;
     let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
     let prediction = in_pool(threads, || predict(&spectra[0], &locations, fitted, new, &sample))?;
     Ok(list!(value = to_r(prediction.means.as_ref()), se = to_r(prediction.std_errors.as_ref())))

@@ -1,8 +1,10 @@
 //! Work on other threads, while R's own thread looks for the user's interrupts and time limits.
 
 use crate::convert::message;
+use extendr_api::prelude::*;
 use extendr_api::{Error, Result};
 use patina_core::Interrupt;
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -64,8 +66,42 @@ fn pending() -> Option<Error> {
     }
 }
 
+/// Tells an R function how many steps are done, of how many; `NULL` if nobody wants to know.
+pub struct Watch(Option<Function>, Cell<(usize, usize)>);
+
+impl Watch {
+    /// Nobody.
+    pub fn none() -> Self {
+        Self(None, Cell::new((0, 0)))
+    }
+
+    /// From what R gives.
+    pub fn new(tick: Robj) -> Self {
+        Self(tick.as_function(), Cell::new((0, 0)))
+    }
+
+    /// For R's thread only. An error of the R function stops the work.
+    fn look(&self, interrupt: &Interrupt) -> Option<Error> {
+        let (tick, now) = (self.0.as_ref()?, interrupt.progress());
+        if self.1.replace(now) == now {
+            return None;
+        }
+        let told = tick.call(pairlist!(now.0 as i32, now.1 as i32));
+        told.err().map(|_| message(patina_core::Error::Interrupted))
+    }
+}
+
 /// Runs in a pool of so many threads. At an interrupt it ends when the work has looked at its token.
 pub fn in_pool<T: Send>(threads: i32, work: impl FnOnce() -> patina_core::Result<T> + Send) -> Result<T> {
+    in_watched_pool(threads, &Watch::none(), work)
+}
+
+/// The same, and R sees how far it is.
+pub fn in_watched_pool<T: Send>(
+    threads: i32,
+    watch: &Watch,
+    work: impl FnOnce() -> patina_core::Result<T> + Send,
+) -> Result<T> {
     let interrupt = Interrupt::new();
     let pool = interrupt.pool(threads.max(1) as usize).map_err(message)?;
     let (sender, receiver) = channel();
@@ -78,7 +114,7 @@ pub fn in_pool<T: Send>(threads: i32, work: impl FnOnce() -> patina_core::Result
         loop {
             match receiver.recv_timeout(LOOK) {
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(why) = pending() {
+                    if let Some(why) = pending().or_else(|| watch.look(&interrupt)) {
                         interrupt.set();
                         stopped = Some(why);
                     }
@@ -97,6 +133,7 @@ pub fn in_pool<T: Send>(threads: i32, work: impl FnOnce() -> patina_core::Result
 /// decomposition that is under way cannot be stopped.
 pub fn in_own_pool<T: Send + 'static>(
     threads: i32,
+    watch: &Watch,
     work: impl FnOnce() -> patina_core::Result<T> + Send + 'static,
 ) -> Result<T> {
     let interrupt = Interrupt::new();
@@ -111,7 +148,7 @@ pub fn in_own_pool<T: Send + 'static>(
             Ok(Ok(done)) => return done.map_err(message),
             Ok(Err(panic)) => resume_unwind(panic),
             Err(RecvTimeoutError::Timeout) => {
-                if let Some(why) = pending() {
+                if let Some(why) = pending().or_else(|| watch.look(&interrupt)) {
                     interrupt.set();
                     return Err(why);
                 }

@@ -1,9 +1,11 @@
 //! The test, with its kernels held on the R side as an external pointer.
 
 use crate::convert::{NA_REAL, kernels, locations, matrix, message};
-use crate::run::{in_own_pool, in_pool};
+use crate::run::{Watch, in_own_pool, in_pool, in_watched_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
+use patina_core::engine::Fit;
+use patina_core::grid::basis::{Basis, Entries};
 use patina_core::model_search::{Comparison, compare};
 use patina_core::spatial_test::{GeneFit, KernelFit, Status};
 use patina_core::{Approximation, Request, SpatialTest};
@@ -16,7 +18,7 @@ fn rust_default_grid(coords: RMatrix<f64>, sizes: &[i32], count: i32) -> Result<
 }
 
 /// Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
-/// p-value if asked for.
+/// p-value if asked for. `tick` is `NULL` or a function of the steps that are done and of all that are known of.
 /// @noRd
 #[extendr]
 #[allow(clippy::too_many_arguments)]
@@ -28,14 +30,17 @@ fn rust_prepare_test(
     groups: &[i32],
     calibrated: bool,
     approximation: &str,
+    fit: &str,
     threads: i32,
+    tick: Robj,
 ) -> Result<ExternalPtr<SpatialTest>> {
     let locations = locations(&coords, sizes)?;
     let kernels = kernels(&models, lengthscales)?;
     let approximation = Approximation::from_name(approximation).map_err(message)?;
+    let request = Request { fit: Fit::from_name(fit).map_err(message)?, ..Request::test(approximation) };
     let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
-    let test = in_own_pool(threads, move || {
-        let test = SpatialTest::with_groups(&kernels, &groups, locations, Request::test(approximation))?;
+    let test = in_own_pool(threads, &Watch::new(tick), move || {
+        let test = SpatialTest::with_groups(&kernels, &groups, locations, request)?;
         if calibrated { test.calibrate() } else { Ok(test) }
     })?;
     Ok(ExternalPtr::new(test))
@@ -64,7 +69,7 @@ fn rust_describe_test(test: ExternalPtr<SpatialTest>) -> List {
         kernel = test.kept().iter().map(|&k| k as i32 + 1).collect::<Vec<_>>(),
         engine = models.iter().map(|m| m.engine()).collect::<Vec<_>>(),
         rank = models.iter().map(|m| m.rank() as i32).collect::<Vec<_>>(),
-        error_bound = models.iter().map(|m| m.error_bound()).collect::<Vec<_>>()
+        error_bound = models.iter().map(|m| m.error_bound()).map(known).collect::<Vec<_>>()
     )
 }
 
@@ -75,15 +80,66 @@ fn rust_describe_test(test: ExternalPtr<SpatialTest>) -> List {
 fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32) -> Result<List> {
     let y = matrix(&y);
     let test: &SpatialTest = &test;
-    let fits = in_pool(threads, || test.fit(y))?;
+    fits_to_r(test, &in_pool(threads, || test.fit(y))?)
+}
+
+/// Whether genes can be given as `rust_fit_combined()` takes them.
+/// @noRd
+#[extendr]
+fn rust_takes_combinations(test: ExternalPtr<SpatialTest>) -> bool {
+    test.takes_combinations()
+}
+
+/// Products of functions of the locations, the columns of `functions`. `tick` as in `rust_prepare_test()`.
+/// @noRd
+#[extendr]
+fn rust_prepare_basis(
+    test: ExternalPtr<SpatialTest>,
+    functions: RMatrix<f64>,
+    threads: i32,
+    tick: Robj,
+) -> Result<ExternalPtr<Basis>> {
+    let test: &SpatialTest = &test;
+    let functions = matrix(&functions);
+    let basis = in_watched_pool(threads, &Watch::new(tick), || test.basis(functions))?;
+    Ok(ExternalPtr::new(basis))
+}
+
+/// Tests genes that are combinations of a basis' functions (`coefficients`: functions × samples × genes) plus the entries
+/// of a sparse matrix (locations × genes, column by column: `starts` from 0, `rows` from 0, ascending).
+/// @noRd
+#[extendr]
+fn rust_fit_combined(
+    test: ExternalPtr<SpatialTest>,
+    basis: ExternalPtr<Basis>,
+    coefficients: &[f64],
+    starts: &[i32],
+    rows: &[i32],
+    values: &[f64],
+    threads: i32,
+) -> Result<List> {
+    let (test, basis): (&SpatialTest, &Basis) = (&test, &basis);
+    let rows: Vec<u32> = rows.iter().map(|&row| row.max(0) as u32).collect();
+    let entries: Vec<Entries<'_>> = starts
+        .windows(2)
+        .map(|ends| {
+            let range = ends[0].max(0) as usize..ends[1].max(0) as usize;
+            Entries { rows: &rows[range.clone()], values: &values[range] }
+        })
+        .collect();
+    fits_to_r(test, &in_pool(threads, || test.fit_combined(basis, coefficients, &entries))?)
+}
+
+fn fits_to_r(test: &SpatialTest, fits: &[GeneFit]) -> Result<List> {
     let compared: Vec<Option<Comparison>> = fits.iter().map(compare).collect();
     let column = |of: &dyn Fn(&KernelFit) -> f64| -> Vec<f64> {
-        compared.iter().map(|c| c.as_ref().map_or(NA_REAL, |c| of(&c.best))).collect()
+        compared.iter().map(|c| c.as_ref().map_or(NA_REAL, |c| known(of(&c.best)))).collect()
     };
     let untested = vec![NA_REAL; test.n_groups()];
     let probabilities = compared.iter().flat_map(|c| c.as_ref().map_or(&untested, |c| &c.probabilities));
     Ok(list!(
         status = fits.iter().map(|f| f.status.name()).collect::<Vec<_>>(),
+        by = fits.iter().map(|f| f.by.name()).collect::<Vec<_>>(),
         loglik_null = fits.iter().map(null_or_na).collect::<Vec<_>>(),
         pval = fits.iter().map(|f| f.calibrated.map_or(NA_REAL, |p| p.pval)).collect::<Vec<_>>(),
         log10_pval = fits.iter().map(|f| f.calibrated.map_or(NA_REAL, |p| p.log10_pval)).collect::<Vec<_>>(),
@@ -101,6 +157,11 @@ fn rust_fit_genes(test: ExternalPtr<SpatialTest>, y: RMatrix<f64>, threads: i32)
     ))
 }
 
+/// A number that R can tell from NaN.
+fn known(value: f64) -> f64 {
+    if value.is_nan() { NA_REAL } else { value }
+}
+
 fn null_or_na(fit: &GeneFit) -> f64 {
     if fit.status == Status::Ok { fit.loglik_null } else { NA_REAL }
 }
@@ -113,4 +174,7 @@ extendr_module! {
     fn rust_load_test;
     fn rust_describe_test;
     fn rust_fit_genes;
+    fn rust_takes_combinations;
+    fn rust_prepare_basis;
+    fn rust_fit_combined;
 }

@@ -25,6 +25,9 @@ const DENSE_LIMIT: usize = 5000;
 /// From so many spacings of the locations on the rank of a smooth kernel is far enough below n for a factor to pay.
 const FINE: f64 = 3.0;
 
+/// From so many locations on SE kernels have no likelihood, only quadratic forms, where that is left to the engines.
+const GRID_FROM: usize = 20_000;
+
 /// The share of K's trace that pivoted Cholesky may leave: LLRs up to 2,200 are then right to 0.02.
 pub const CHOLESKY_TOLERANCE: f64 = 1e-11;
 
@@ -84,10 +87,41 @@ pub enum Approximation {
     PivotedCholesky,
     /// Lanczos quadrature on a sparse matrix: for short lengthscales.
     Krylov,
+    /// Quadratic forms alone, by Fourier transforms: for SE kernels.
+    Grid,
+}
+
+/// How variances and lengthscale of a gene are estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Fit {
+    /// By the likelihood below 20,000 locations, by moments from there on.
+    #[default]
+    Auto,
+    /// By the likelihood.
+    Likelihood,
+    /// By moments.
+    Moments,
+}
+
+impl Fit {
+    /// From its name: `auto`, `likelihood` or `moments`.
+    ///
+    /// # Errors
+    /// Another name.
+    pub fn from_name(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "likelihood" => Ok(Self::Likelihood),
+            "moments" => Ok(Self::Moments),
+            _ => {
+                Err(Error::Parameter { name: "fit", value: f64::NAN, must_be: "auto, likelihood or moments" })
+            }
+        }
+    }
 }
 
 impl Approximation {
-    /// From its name: `auto`, `exact`, `pivoted_cholesky` or `krylov`.
+    /// From its name: `auto`, `exact`, `pivoted_cholesky`, `krylov` or `grid`.
     ///
     /// # Errors
     /// Another name.
@@ -97,10 +131,11 @@ impl Approximation {
             "exact" => Ok(Self::Exact),
             "pivoted_cholesky" => Ok(Self::PivotedCholesky),
             "krylov" => Ok(Self::Krylov),
+            "grid" => Ok(Self::Grid),
             _ => Err(Error::Parameter {
                 name: "approximation",
                 value: f64::NAN,
-                must_be: "auto, exact, pivoted_cholesky or krylov",
+                must_be: "auto, exact, pivoted_cholesky, krylov or grid",
             }),
         }
     }
@@ -113,6 +148,8 @@ pub struct Request {
     pub approximation: Approximation,
     /// Whether eigenpairs are needed, as patterns need them; a test of genes does without.
     pub eigenpairs: bool,
+    /// What a gene's variances come from.
+    pub fit: Fit,
     /// Bytes of memory that may be used.
     pub memory: f64,
 }
@@ -120,7 +157,7 @@ pub struct Request {
 impl Request {
     /// A test of genes, with all memory it takes.
     pub fn test(approximation: Approximation) -> Self {
-        Self { approximation, eigenpairs: false, memory: f64::INFINITY }
+        Self { approximation, eigenpairs: false, fit: Fit::Likelihood, memory: f64::INFINITY }
     }
 
     /// Eigenpairs, with all memory they take.
@@ -141,6 +178,8 @@ pub enum Choice {
         /// How far apart locations of the same colour are in a probe.
         apart: f64,
     },
+    /// Quadratic forms alone, without a likelihood.
+    Grid,
     /// No engine can take it.
     Unsupported(Reason),
 }
@@ -235,7 +274,7 @@ impl<'a> Site<'a> {
         let looks = match approximation {
             Approximation::Auto => locations.len() > SMALL,
             Approximation::Krylov => true,
-            Approximation::Exact | Approximation::PivotedCholesky => false,
+            Approximation::Exact | Approximation::PivotedCholesky | Approximation::Grid => false,
         };
         let (trees, spacing) =
             if looks { (locations.trees(), locations.spacing()) } else { (Vec::new(), f64::NAN) };
@@ -258,7 +297,16 @@ impl<'a> Site<'a> {
                 let few = self.has_few_entries(kernel);
                 return if few { self.krylov(kernel) } else { Choice::Unsupported(Reason::TooLarge) };
             }
-            Approximation::Auto | Approximation::Krylov => {}
+            Approximation::Grid if !request.eigenpairs && kernel.has_meshes() => return Choice::Grid,
+            Approximation::Auto | Approximation::Krylov | Approximation::Grid => {}
+        }
+        let moments = match request.fit {
+            Fit::Auto => n >= GRID_FROM,
+            Fit::Likelihood => false,
+            Fit::Moments => n > SMALL,
+        };
+        if moments && !request.eigenpairs && kernel.has_meshes() {
+            return Choice::Grid;
         }
         if n <= SMALL {
             return dense;
@@ -404,6 +452,7 @@ mod tests {
                 Choice::Spectrum(How::Dense) => "dense",
                 Choice::Spectrum(How::PivotedCholesky { .. }) => "cholesky",
                 Choice::Spectrum(How::RayleighRitz { .. }) => "rayleigh_ritz",
+                Choice::Grid => "grid",
                 Choice::Krylov { narrow: true, .. } => "narrow",
                 Choice::Krylov { narrow: false, .. } => "krylov",
                 Choice::Unsupported(Reason::TooLarge) => "too large",

@@ -4,7 +4,7 @@ use crate::locations::Locations;
 use faer::{MatMut, MatRef};
 
 /// A gene whose standard deviation is below this share of its largest value is constant to rounding.
-const CONSTANT: f64 = 1e-13;
+pub(crate) const CONSTANT: f64 = 1e-13;
 
 /// Whether a gene could be tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

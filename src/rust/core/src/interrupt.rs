@@ -1,15 +1,14 @@
-//! Stopping long work from outside.
+//! Stopping long work from outside, and seeing how far it is.
 //!
 //! The threads of a pool carry a token. Long work looks at it between its steps (kernels, panels, rounds, blocks
 //! of genes) and ends with [`Error::Interrupted`] once it is set. Work outside such a pool is never stopped.
+//! Work that is done in steps counts them on the token.
 
 use crate::error::{Error, Result};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::cell::RefCell;
 use std::sync::Arc;
-#[cfg(test)]
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A token by which one thread stops the work of others; its clones are the same token.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +22,9 @@ struct State {
     looks: AtomicUsize,
     #[cfg(test)]
     last: AtomicUsize,
+    /// Steps done, and all that are expected.
+    done: AtomicUsize,
+    expected: AtomicUsize,
 }
 
 thread_local! {
@@ -52,6 +54,11 @@ impl Interrupt {
         self.0.set.load(Ordering::Relaxed)
     }
 
+    /// Steps that are done, and all that are expected so far.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.0.done.load(Ordering::Relaxed), self.0.expected.load(Ordering::Relaxed))
+    }
+
     /// A pool of so many threads (at least one) that carry the token.
     ///
     /// # Errors
@@ -76,6 +83,18 @@ pub(crate) fn check() -> Result<()> {
     if requested() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
+/// Tells the token that so many steps more are to come.
+pub(crate) fn expect(steps: usize) {
+    CARRIED.with_borrow(|token| {
+        token.as_ref().map(|token| token.0.expected.fetch_add(steps, Ordering::Relaxed))
+    });
+}
+
+/// Tells the token that a step is done.
+pub(crate) fn step() {
+    CARRIED.with_borrow(|token| token.as_ref().map(|token| token.0.done.fetch_add(1, Ordering::Relaxed)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,7 +110,9 @@ mod tests {
         let mut normal = normal(6);
         let y = Mat::from_fn(300, 40, |_, _| normal());
         let settings = Settings { n_patterns: vec![2], restarts: 2, ..Settings::default() };
-        for approximation in [Approximation::Exact, Approximation::PivotedCholesky, Approximation::Krylov] {
+        for approximation in
+            [Approximation::Exact, Approximation::PivotedCholesky, Approximation::Krylov, Approximation::Grid]
+        {
             let prepare = || {
                 SpatialTest::with_groups(&kernels, &[0, 0], locations.clone(), Request::test(approximation))?
                     .calibrate()
@@ -101,6 +122,7 @@ mod tests {
             let test = pool.install(prepare).unwrap();
             let fits = pool.install(|| test.fit(y.as_ref())).unwrap();
             assert!(format!("{fits:?}") == format!("{:?}", test.fit(y.as_ref()).unwrap()));
+            assert_eq!(token.progress(), (4, 4));
             token.set();
             assert_eq!(pool.install(prepare).unwrap_err(), Error::Interrupted);
             assert_eq!(pool.install(|| test.fit(y.as_ref())).unwrap_err(), Error::Interrupted);

@@ -127,6 +127,11 @@ impl Kernel {
         }
     }
 
+    /// Whether [`crate::grid`] knows the kernel's spectral density: it is the squared exponential.
+    pub fn has_meshes(&self) -> bool {
+        self.family == Family::SquaredExponential
+    }
+
     /// The distance in lengthscales from which on the kernel is below `exp(log_cutoff)`; `None` if it never ends.
     pub fn reach(&self, log_cutoff: f64) -> Option<f64> {
         match self.family {

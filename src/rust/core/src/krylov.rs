@@ -68,7 +68,7 @@ impl Model for Krylov {
             rows.push(own.rows(&kernel, range.start, sample.places(), &score_rows(range.len())));
             score.push(own.form);
         }
-        centre(&mut score);
+        SampleForm::centre(&mut score);
         let forms = deltas.iter().map(|delta| delta.is_infinite().then(|| score.clone())).collect();
         KernelForms::new(forms, rows)
     }
@@ -78,15 +78,6 @@ impl Model for Krylov {
         interrupt::check()?;
         Ok(Box::new(KrylovView { model: self, block, quadratures }))
     }
-}
-
-/// Quadrature has the sum of the eigenvalues only nearly right: takes their mean off.
-fn centre(forms: &mut [SampleForm]) {
-    let all = || forms.iter().flat_map(|form| &form.eigenvalues);
-    let total: f64 = all().map(|(_, m)| m).sum();
-    let mean = all().map(|(v, m)| v * m).sum::<f64>() / total;
-    let all = forms.iter_mut().flat_map(|form| &mut form.eigenvalues);
-    all.for_each(|(value, _)| *value -= mean);
 }
 
 /// The quadratures of a block of genes.

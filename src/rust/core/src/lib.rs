@@ -59,6 +59,7 @@ pub mod error;
 #[cfg(test)]
 mod fixtures;
 mod gene;
+pub mod grid;
 pub mod interrupt;
 mod kd_tree;
 pub mod kernel;
@@ -67,6 +68,7 @@ pub mod likelihood;
 pub mod locations;
 pub mod model;
 pub mod model_search;
+pub mod moment_fit;
 pub mod null;
 pub mod patterns;
 pub mod prepare;

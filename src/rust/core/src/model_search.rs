@@ -26,7 +26,7 @@ pub fn compare(fit: &GeneFit) -> Option<Comparison> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spatial_test::Status;
+    use crate::spatial_test::{FittedBy, Status};
 
     fn fit(bic: &[f64]) -> GeneFit {
         let best = |(kernel, &bic): (usize, &f64)| KernelFit {
@@ -42,7 +42,7 @@ mod tests {
             var_noise: 1.0,
         };
         let best = bic.iter().enumerate().map(best).collect();
-        GeneFit { status: Status::Ok, loglik_null: 0.0, best, calibrated: None }
+        GeneFit { status: Status::Ok, loglik_null: 0.0, by: FittedBy::Likelihood, best, calibrated: None }
     }
 
     #[test]

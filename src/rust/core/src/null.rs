@@ -24,6 +24,7 @@ mod weights;
 
 use crate::error::{Error, Result};
 use crate::locations::Locations;
+use crate::moment_fit::Excess;
 use forms::Form;
 use moments::Sums;
 use serde::{Deserialize, Serialize};
@@ -137,11 +138,37 @@ impl NullForms {
         &self.weights
     }
 
+    /// A gene's part in the moments from its power sums in each sample: Σ y², Σ y³, Σ y⁴ and Σ y⁶ of values centred
+    /// there.
+    pub fn gene_from_powers(&self, powers: &[[f64; 4]]) -> GeneMoments {
+        let sums =
+            powers.iter().zip(&self.samples).map(|(p, rows)| Sums::from_powers(rows.len(), *p)).collect();
+        self.moments(sums, powers.iter().map(|p| p[0]).collect())
+    }
+
+    /// The score form of a kernel for a gene: what it exceeds its mean under permutation by. The first of the noise ratios
+    /// must be infinite.
+    pub fn excess(&self, kernel: usize, q: f64, gene: &GeneMoments) -> Excess {
+        let form = &self.forms[kernel * self.deltas.len()];
+        let mean: f64 = form.shifts.iter().zip(&gene.squares).map(|(shift, square)| shift * square).sum();
+        let own = form.shifts.iter().zip(&self.samples);
+        let (trace, rows) = own.fold((0.0, 0.0), |(trace, rows), (shift, sample)| {
+            let dimensions = sample.len() as f64 - 1.0;
+            (trace + shift * dimensions, rows + dimensions)
+        });
+        let norm = if form.constant { 0.0 } else { form.total() };
+        Excess { excess: q * gene.scale - mean, norm, gower: trace / rows }
+    }
+
     /// A gene's part in the moments; `y` holds its n values, centred within their samples.
     pub fn gene(&self, y: &[f64]) -> GeneMoments {
         let (sums, squares): (Vec<_>, Vec<_>) =
             self.samples.iter().map(|rows| Sums::new(&y[rows.clone()])).unzip();
-        let n = y.len() as f64;
+        self.moments(sums, squares)
+    }
+
+    fn moments(&self, sums: Vec<Sums>, squares: Vec<f64>) -> GeneMoments {
+        let n = self.samples.iter().map(Range::len).sum::<usize>() as f64;
         let scale = n / squares.iter().sum::<f64>();
         let squares: Vec<f64> = squares.iter().map(|square| square * scale).collect();
         let fourth = |((sums, square), rows): ((&Sums, &f64), &Range<usize>)| {

@@ -2,6 +2,7 @@
 
 use crate::engine::{Choice, Reason, Request, choose};
 use crate::error::{Error, Result};
+use crate::grid::{Grid, GridModel};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::krylov::Krylov;
@@ -21,6 +22,8 @@ pub enum AnyModel {
     Spectral(Spectral),
     /// By a sparse matrix.
     Krylov(Box<Krylov>),
+    /// By quadratic forms alone.
+    Grid(Box<GridModel>),
     /// By an engine from elsewhere, which cannot be written to a file.
     #[serde(skip)]
     Other(Arc<dyn Model>),
@@ -33,6 +36,7 @@ impl Deref for AnyModel {
         match self {
             Self::Spectral(model) => model,
             Self::Krylov(model) => model.as_ref(),
+            Self::Grid(model) => model.as_ref(),
             Self::Other(model) => model.as_ref(),
         }
     }
@@ -44,7 +48,21 @@ impl Deref for AnyModel {
 /// # Errors
 /// Where no engine can take another kernel, or there is too little memory: before anything is computed.
 pub fn models(kernels: &[Kernel], locations: &Locations, request: Request) -> Result<Vec<Option<AnyModel>>> {
-    carry_out(kernels, locations, request, |kernel, choice| model(kernel, choice, locations))
+    let choices = choose(kernels, locations, request);
+    // The kernels of a grid are planned together, before anything is computed.
+    let on_grid = |(kernel, choice): (&Kernel, &Choice)| (*choice == Choice::Grid).then(|| kernel.scale());
+    let mut lengthscales: Vec<f64> = kernels.iter().zip(&choices).filter_map(on_grid).collect();
+    lengthscales.sort_by(f64::total_cmp);
+    lengthscales.dedup();
+    let grid =
+        if lengthscales.is_empty() { None } else { Some(Arc::new(Grid::new(&lengthscales, locations)?)) };
+    carry_out(kernels, &choices, locations, |kernel, choice| match (choice, &grid) {
+        (Choice::Grid, Some(grid)) => {
+            let index = lengthscales.partition_point(|l| *l < kernel.scale());
+            Ok(Some(AnyModel::Grid(Box::new(GridModel::new(grid, index)?))))
+        }
+        _ => model(kernel, choice, locations),
+    })
 }
 
 /// The spectra of kernels, for patterns.
@@ -53,7 +71,8 @@ pub fn models(kernels: &[Kernel], locations: &Locations, request: Request) -> Re
 /// Where a spectrum is not affordable: before anything is computed.
 pub fn spectra(kernels: &[Kernel], locations: &Locations, request: Request) -> Result<Vec<Spectrum>> {
     let request = Request { eigenpairs: true, ..request };
-    let made = carry_out(kernels, locations, request, |kernel, choice| {
+    let choices = choose(kernels, locations, request);
+    let made = carry_out(kernels, &choices, locations, |kernel, choice| {
         Ok(match model(kernel, choice, locations)? {
             Some(AnyModel::Spectral(model)) => Some(model.into_spectrum()),
             _ => None,
@@ -67,21 +86,23 @@ pub fn spectra(kernels: &[Kernel], locations: &Locations, request: Request) -> R
 
 fn carry_out<T: Send>(
     kernels: &[Kernel],
+    choices: &[Choice],
     locations: &Locations,
-    request: Request,
     make: impl Fn(Kernel, &Choice) -> Result<Option<T>> + Sync,
 ) -> Result<Vec<Option<T>>> {
-    let choices = choose(kernels, locations, request);
-    for (&kernel, choice) in kernels.iter().zip(&choices) {
+    for (&kernel, choice) in kernels.iter().zip(choices) {
         if let Choice::Unsupported(reason) = choice {
             may_be_left_out(*reason, kernel, locations)?;
         }
     }
+    interrupt::expect(kernels.len());
     let make = |(&kernel, choice): (&Kernel, &Choice)| {
         interrupt::check()?;
-        make(kernel, choice)
+        let made = make(kernel, choice);
+        interrupt::step();
+        made
     };
-    kernels.par_iter().zip(&choices).with_max_len(1).map(make).collect()
+    kernels.par_iter().zip(choices).with_max_len(1).map(make).collect()
 }
 
 /// A kernel that is too fine is left out, and the others are not lost.
@@ -99,6 +120,8 @@ fn model(kernel: Kernel, choice: &Choice, locations: &Locations) -> Result<Optio
             let krylov = Krylov::new(kernel, locations, *narrow, *apart)?;
             Ok(Some(AnyModel::Krylov(Box::new(krylov))))
         }
+        // Those of a test are made together.
+        Choice::Grid => Err(Reason::TooLarge.error(kernel, locations.len())),
         Choice::Unsupported(reason) => may_be_left_out(*reason, kernel, locations).map(|()| None),
     }
 }

@@ -4,26 +4,57 @@
 //! on a grid of log delta; then the maxima that can win are refined gene by gene. Genes that an engine cannot settle are
 //! tested again with dense spectra, as long as those are affordable.
 
-use crate::engine::{Approximation, Request, TRUNCATION, settles_exactly};
+use crate::engine::{Approximation, Fit, Request, TRUNCATION, settles_exactly};
 use crate::error::{Error, Result};
-use crate::gene::{Standard, standardise};
+use crate::gene::{CONSTANT, Standard, standardise};
+use crate::grid::Grid;
+use crate::grid::basis::{Basis, Entries, SparseGene};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::likelihood::{Candidate, Maximum, constant_loglik};
 use crate::locations::Locations;
 use crate::model::{Block, View};
-use crate::null::{DELTAS, KernelForms, LogP, NullForms};
+use crate::moment_fit::moment_fit;
+use crate::null::{DELTAS, GeneMoments, KernelForms, LogP, NullForms};
 use crate::prepare::{self, AnyModel};
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use crate::gene::Status;
 
+/// Genes that are combinations, in a task.
+const TOGETHER: usize = 8;
+
+/// A combination whose sum of squares is below this share of its entries' is rounding error.
+const CANCELLED: f64 = 1e-20;
+
+/// Genes in a block over very many locations, where a block's memory counts.
+const NARROW_BLOCK: (usize, usize) = (50_000, 16);
+
 /// Genes in a block. Blocks are filled up with zeros, so that a gene's result does not depend on its neighbours.
 const BLOCK: usize = 128;
+
+/// What a gene's variances and lengthscale come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FittedBy {
+    /// The likelihood.
+    Likelihood,
+    /// Moments, see [`crate::moment_fit`]: likelihoods are NaN.
+    Moments,
+}
+
+impl FittedBy {
+    /// `likelihood` or `moments`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Likelihood => "likelihood",
+            Self::Moments => "moments",
+        }
+    }
+}
 
 /// The maximum of one gene's likelihood over the kernels of one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,6 +89,8 @@ pub struct GeneFit {
     pub status: Status,
     /// The maximised log likelihood of the model without a spatial part.
     pub loglik_null: f64,
+    /// What the fits come from.
+    pub by: FittedBy,
     /// The best kernel of each group.
     pub best: Vec<KernelFit>,
     /// The calibrated p-value, if the test was asked for one.
@@ -75,6 +108,8 @@ pub struct SpatialTest {
     n_groups: usize,
     /// Whether genes that do not converge get another test, and that test, once it was needed.
     exact_if_needed: bool,
+    /// Whether moments are wanted even where there are likelihoods.
+    moments: bool,
     #[serde(skip)]
     exact: OnceLock<Box<SpatialTest>>,
     null: Option<NullForms>,
@@ -115,7 +150,13 @@ impl SpatialTest {
         let groups = kept.iter().map(|&k| present.range(..groups[k]).count()).collect();
         let models = models.into_iter().flatten().collect();
         let exact_if_needed = settles_exactly(&locations, request.approximation);
-        Ok(Self { kept, exact_if_needed, ..Self::from_models(models, groups, locations) })
+        let moments = request.fit == Fit::Moments;
+        Ok(Self {
+            kept,
+            exact_if_needed: exact_if_needed && !moments,
+            moments,
+            ..Self::from_models(models, groups, locations)
+        })
     }
 
     /// From kernels that are ready, by any engine; without another test of genes that do not converge.
@@ -123,7 +164,140 @@ impl SpatialTest {
         let n_groups = groups.iter().max().map_or(0, |g| g + 1);
         let kept = (0..models.len()).collect();
         let exact = OnceLock::new();
-        Self { locations, models, kept, groups, n_groups, exact_if_needed: false, exact, null: None }
+        let (exact_if_needed, moments) = (false, false);
+        Self { locations, models, kept, groups, n_groups, exact_if_needed, moments, exact, null: None }
+    }
+
+    /// After reading from a file: plans grids again.
+    pub(crate) fn linked(mut self) -> Result<Self> {
+        let mut known = None;
+        for model in &mut self.models {
+            if let AnyModel::Grid(model) = model {
+                model.link(&self.locations, &mut known)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// The grid that all models share, if they do.
+    fn grid(&self) -> Option<&Arc<Grid>> {
+        let mut grids = self.models.iter().map(|model| match model {
+            AnyModel::Grid(model) => model.grid(),
+            _ => None,
+        });
+        let first = grids.next()??;
+        grids.all(|grid| grid.is_some_and(|grid| Arc::ptr_eq(grid, first))).then_some(first)
+    }
+
+    /// Whether genes can be given as combinations of few functions, see [`SpatialTest::fit_combined`].
+    pub fn takes_combinations(&self) -> bool {
+        self.grid().is_some() && self.n_groups == 1 && self.null.is_some()
+    }
+
+    /// Makes functions of the locations ready, the columns of `functions` (n × functions), in the current rayon pool.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] unless [`SpatialTest::takes_combinations`].
+    pub fn basis(&self, functions: MatRef<'_, f64>) -> Result<Basis> {
+        let grid = self.grid().ok_or_else(|| self.no_grid())?;
+        Basis::new(grid, functions)
+    }
+
+    fn no_grid(&self) -> Error {
+        let kernel = self.models[0].kernel();
+        Error::Unsupported { kernel: kernel.name(), scale: kernel.scale(), n: self.locations.len() }
+    }
+
+    /// Tests genes that are combinations of a basis' functions plus few entries, in the current rayon pool, as
+    /// [`SpatialTest::fit`] does with their values. `coefficients` is functions × samples for each gene, one gene after the
+    /// other.
+    pub fn fit_combined(
+        &self,
+        basis: &Basis,
+        coefficients: &[f64],
+        entries: &[Entries<'_>],
+    ) -> Result<Vec<GeneFit>> {
+        let each = basis.functions() * self.locations.samples().len();
+        let (Some(grid), Some(null)) = (self.grid(), &self.null) else { return Err(self.no_grid()) };
+        if coefficients.len() != each * entries.len() {
+            let (expected, got) = (each * entries.len(), coefficients.len());
+            return Err(Error::Shape { what: "coefficients", expected, got });
+        }
+        let blocks: Result<Vec<Vec<GeneFit>>> = entries
+            .par_chunks(TOGETHER)
+            .enumerate()
+            .map(|(block, entries)| {
+                interrupt::check()?;
+                let from = block * TOGETHER * each;
+                let genes = basis.genes(grid, &coefficients[from..from + each * entries.len()], entries)?;
+                Ok(genes.iter().zip(entries).map(|(gene, own)| self.combined(null, gene, own)).collect())
+            })
+            .collect();
+        Ok(blocks?.into_iter().flatten().collect())
+    }
+
+    fn combined(&self, null: &NullForms, gene: &SparseGene, entries: &Entries<'_>) -> GeneFit {
+        let n = self.locations.len();
+        let square: f64 = gene.sums.iter().map(|sums| sums[0]).sum();
+        let scale = (square / n as f64).sqrt();
+        if !scale.is_finite() {
+            return GeneFit::untested(Status::NonFinite);
+        }
+        // The combination may take off all that the entries have, but for rounding.
+        let taken: f64 = entries.values.iter().map(|v| v * v).sum();
+        let largest = gene.means.iter().fold(0.0_f64, |most, mean| most.max(mean.abs()));
+        if scale <= CONSTANT * largest || square <= CANCELLED * taken || scale == 0.0 {
+            return GeneFit::untested(Status::Constant);
+        }
+        let each = null.deltas().len();
+        let mut forms = vec![0.0; null.len()];
+        for (forms, model) in forms.chunks_mut(each).zip(&self.models) {
+            if let AnyModel::Grid(model) = model {
+                forms[0] = gene.forms[model.index()];
+            }
+        }
+        let moments = null.gene_from_powers(&gene.sums);
+        let standard = Standard { status: Status::Ok, means: gene.means.clone(), scale };
+        GeneFit {
+            status: Status::Ok,
+            loglik_null: constant_loglik(n) + standard.shift(n),
+            by: FittedBy::Moments,
+            best: self.by_moments(null, &forms, &moments, &standard),
+            calibrated: Some(null.p_value(&forms, &moments)),
+        }
+    }
+
+    /// The moment fit of each group.
+    fn by_moments(
+        &self,
+        null: &NullForms,
+        forms: &[f64],
+        gene: &GeneMoments,
+        standard: &Standard,
+    ) -> Vec<KernelFit> {
+        let (n, samples) = (self.locations.len() as f64, self.locations.samples());
+        let total = n / (n - samples.len() as f64);
+        let each = null.deltas().len();
+        let unit = standard.scale * standard.scale;
+        let mean =
+            samples.iter().zip(&standard.means).map(|(rows, mean)| rows.len() as f64 * mean).sum::<f64>() / n;
+        let group = |group: usize| {
+            let kernels = (0..self.models.len()).filter(|&k| self.groups[k] == group);
+            let fit = moment_fit(kernels.map(|k| (k, null.excess(k, forms[k * each], gene))), total)?;
+            Some(KernelFit {
+                kernel: fit.kernel,
+                log_delta: fit.log_delta,
+                loglik: f64::NAN,
+                llr: f64::NAN,
+                bic: f64::NAN,
+                fsv: fit.fsv,
+                fsv_se: None,
+                mean,
+                var_spatial: unit * fit.variances[0],
+                var_noise: unit * fit.variances[1],
+            })
+        };
+        (0..self.n_groups).filter_map(group).collect()
     }
 
     /// Adds calibrated p-values, over all kernels of all groups.
@@ -138,8 +312,14 @@ impl SpatialTest {
     pub(crate) fn calibrate_at(mut self, deltas: &[f64]) -> Result<Self> {
         interrupt::check()?;
         NullForms::check(&self.locations, deltas)?;
-        let forms = |model: &AnyModel| model.forms(&self.locations, deltas);
+        interrupt::expect(self.models.len());
+        let forms = |model: &AnyModel| {
+            let forms = model.forms(&self.locations, deltas);
+            interrupt::step();
+            forms
+        };
         let forms: Vec<KernelForms> = self.models.par_iter().with_max_len(1).map(forms).collect();
+        interrupt::check()?;
         self.null = Some(NullForms::new(&forms, &self.locations, deltas)?);
         Ok(self)
     }
@@ -176,12 +356,13 @@ impl SpatialTest {
         if y.nrows() != n {
             return Err(Error::Shape { what: "rows of the expression matrix", expected: n, got: y.nrows() });
         }
-        let blocks: Result<Vec<Vec<GeneFit>>> = (0..y.ncols().div_ceil(BLOCK))
+        let width = if self.grid().is_some() && n > NARROW_BLOCK.0 { NARROW_BLOCK.1 } else { BLOCK };
+        let blocks: Result<Vec<Vec<GeneFit>>> = (0..y.ncols().div_ceil(width))
             .into_par_iter()
             .with_max_len(1)
             .map(|b| {
-                let start = b * BLOCK;
-                self.fit_block(y.subcols(start, BLOCK.min(y.ncols() - start)))
+                let start = b * width;
+                self.fit_block(y.subcols(start, width.min(y.ncols() - start)), width)
             })
             .collect();
         let mut fits: Vec<GeneFit> = blocks?.into_iter().flatten().collect();
@@ -208,8 +389,8 @@ impl SpatialTest {
         Ok(self.exact.get_or_init(|| Box::new(exact)))
     }
 
-    fn fit_block(&self, y: MatRef<'_, f64>) -> Result<Vec<GeneFit>> {
-        let mut scaled = Mat::<f64>::zeros(y.nrows(), BLOCK);
+    fn fit_block(&self, y: MatRef<'_, f64>, width: usize) -> Result<Vec<GeneFit>> {
+        let mut scaled = Mat::<f64>::zeros(y.nrows(), width);
         let standards: Vec<Standard> =
             (0..y.ncols()).map(|g| standardise(y, g, &self.locations, scaled.as_mut())).collect();
         let testable = standards.iter().map(|s| s.status == Status::Ok).collect();
@@ -233,7 +414,8 @@ impl SpatialTest {
 
 impl GeneFit {
     fn untested(status: Status) -> Self {
-        Self { status, loglik_null: f64::NAN, best: Vec::new(), calibrated: None }
+        let (by, best) = (FittedBy::Likelihood, Vec::new());
+        Self { status, loglik_null: f64::NAN, by, best, calibrated: None }
     }
 }
 
@@ -248,23 +430,43 @@ struct Gene<'a> {
 
 impl Gene<'_> {
     fn fit(&self) -> GeneFit {
+        let n = self.test.locations.len();
+        let loglik_null = constant_loglik(n) + self.standard.shift(n);
+        if let Some(null) = self.test.null.as_ref().filter(|_| self.by_moments()) {
+            let forms = self.forms(null);
+            let moments = null.gene(self.block.gene(self.gene));
+            return GeneFit {
+                status: Status::Ok,
+                loglik_null,
+                by: FittedBy::Moments,
+                best: self.test.by_moments(null, &forms, &moments, self.standard),
+                calibrated: Some(null.p_value(&forms, &moments)),
+            };
+        }
         let calibrated = self.test.null.as_ref().map(|null| self.p_value(null));
         let best: Option<Vec<KernelFit>> = (0..self.test.n_groups).map(|group| self.best_of(group)).collect();
         let Some(best) = best else {
             return GeneFit { calibrated, ..GeneFit::untested(Status::NotConverged) };
         };
-        let n = self.test.locations.len();
-        let loglik_null = constant_loglik(n) + self.standard.shift(n);
-        GeneFit { status: Status::Ok, loglik_null, best, calibrated }
+        GeneFit { status: Status::Ok, loglik_null, by: FittedBy::Likelihood, best, calibrated }
     }
 
     /// The calibrated p-value.
     fn p_value(&self, null: &NullForms) -> LogP {
+        null.p_value(&self.forms(null), &null.gene(self.block.gene(self.gene)))
+    }
+
+    fn forms(&self, null: &NullForms) -> Vec<f64> {
         let mut forms = vec![0.0; null.len()];
         for (view, forms) in self.views.iter().zip(forms.chunks_mut(null.deltas().len())) {
             view.forms(self.gene, forms);
         }
-        null.p_value(&forms, &null.gene(self.block.gene(self.gene)))
+        forms
+    }
+
+    /// Where one kernel has no likelihood, no likelihood is comparable.
+    fn by_moments(&self) -> bool {
+        self.test.moments || self.views.iter().any(|view| view.likelihood().is_none())
     }
 
     /// Refines the candidates that can still win, the one with the largest upper bound first. `None` if a kernel whose
@@ -363,6 +565,63 @@ mod tests {
             SpatialTest::with_groups(&kernels(), &[0; 4], locations.clone(), Request::test(approximation))
                 .unwrap();
         test.calibrate().unwrap().fit(y.as_ref()).unwrap()
+    }
+
+    #[test]
+    fn forms_on_a_grid_have_the_p_values_of_dense_ones() {
+        for locations in [scattered(900, 2, 21), two_samples(500)] {
+            let y = genes(&locations, 30);
+            let kernels: Vec<Kernel> = [0.4, 1.0, 2.0, 5.0, 12.0, 40.0].map(se).to_vec();
+            let fits = |approximation| {
+                let request = Request { fit: Fit::Moments, ..Request::test(approximation) };
+                let test = SpatialTest::with_groups(&kernels, &[0; 6], locations.clone(), request).unwrap();
+                test.calibrate_at(&[f64::INFINITY]).unwrap().fit(y.as_ref()).unwrap()
+            };
+            let exact = fits(Approximation::Exact);
+            for (g, (own, exact)) in fits(Approximation::Grid).iter().zip(&exact).enumerate() {
+                assert_eq!((own.status, own.by), (exact.status, FittedBy::Moments));
+                let (p, q) = (own.calibrated.unwrap().log10_pval, exact.calibrated.unwrap().log10_pval);
+                // The far tail needs eigenvalues, which are estimated by random signs here.
+                assert!((p - q).abs() < 5e-3 * q.abs() + 1e-3, "{g}: {p} {q}");
+                let (own, exact) = (own.best[0], exact.best[0]);
+                assert_eq!(own.kernel, exact.kernel);
+                for (own, exact) in [
+                    (own.fsv, exact.fsv),
+                    (own.mean, exact.mean),
+                    (own.var_noise, exact.var_noise),
+                    (own.var_spatial, exact.var_spatial),
+                ] {
+                    assert!((own - exact).abs() < 1e-6, "{g}: {own} {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn moments_find_the_variances_and_the_lengthscale_of_draws() {
+        // Draws of a kernel with fsv 0.3 among noise, and noise alone.
+        let locations = scattered(1500, 2, 5);
+        let drawn = Spectrum::dense(se(3.0), &locations).unwrap();
+        let block = drawn.blocks()[0].vectors();
+        let mut normal = normal(8);
+        let count = 40;
+        let z = Mat::from_fn(block.ncols(), count, |k, _| drawn.values()[k].max(0.0).sqrt() * normal());
+        let smooth = block * &z;
+        let y = Mat::from_fn(1500, 2 * count, |i, g| {
+            if g < count { 0.3_f64.sqrt() * smooth[(i, g)] + 0.7_f64.sqrt() * normal() } else { normal() }
+        });
+        let kernels: Vec<Kernel> = [0.5, 1.0, 1.7, 3.0, 5.2, 9.0, 20.0].map(se).to_vec();
+        let request = Request { fit: Fit::Moments, ..Request::test(Approximation::Grid) };
+        let test = SpatialTest::with_groups(&kernels, &[0; 7], locations, request).unwrap();
+        let gower = test.models()[3].gower();
+        let fits = test.calibrate().unwrap().fit(y.as_ref()).unwrap();
+        let near = fits[..count].iter().filter(|f| (2..=4).contains(&f.best[0].kernel)).count();
+        let mean = |fits: &[GeneFit]| fits.iter().map(|f| f.best[0].fsv).sum::<f64>() / fits.len() as f64;
+        let (signal, noise) = (mean(&fits[..count]), mean(&fits[count..]));
+        assert!(near >= count * 9 / 10, "{near} of {count} lengthscales are next to the true one");
+        let expected = 0.3 * gower / (0.3 * gower + 0.7);
+        assert!((signal - expected).abs() < 0.03, "{signal} {expected}");
+        assert!(noise < 0.03, "{noise}");
     }
 
     #[test]

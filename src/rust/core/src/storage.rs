@@ -44,9 +44,9 @@ pub fn load(path: &Path) -> Result<SpatialTest> {
     let payload = check(&mut file).map_err(failed)??;
     file.seek(SeekFrom::Start(MARK.len() as u64)).map_err(failed)?;
     let reader = BufReader::with_capacity(BUFFER, file.take(payload));
-    let (test, _) = postcard::from_io((reader, &mut [0; 64]))
+    let (test, _): (SpatialTest, _) = postcard::from_io((reader, &mut [0; 64]))
         .map_err(|_| Error::Damaged("it is not what this version of the package writes"))?;
-    Ok(test)
+    test.linked()
 }
 
 fn file_error(path: &Path, error: &io::Error) -> Error {
@@ -159,7 +159,9 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("patina-storage-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("test.bin");
-        for approximation in [Approximation::Exact, Approximation::PivotedCholesky, Approximation::Krylov] {
+        for approximation in
+            [Approximation::Exact, Approximation::PivotedCholesky, Approximation::Krylov, Approximation::Grid]
+        {
             let test =
                 SpatialTest::with_groups(&kernels, &[0, 1], locations.clone(), Request::test(approximation))
                     .unwrap();

@@ -26,6 +26,17 @@ pub struct KernelForms {
     pub(super) rows: Vec<Mat<f64>>,
 }
 
+impl SampleForm {
+    /// Quadrature has the sum of the eigenvalues only nearly right: takes their mean off.
+    pub(crate) fn centre(forms: &mut [Self]) {
+        let all = || forms.iter().flat_map(|form| &form.eigenvalues);
+        let total: f64 = all().map(|(_, m)| m).sum();
+        let mean = all().map(|(v, m)| v * m).sum::<f64>() / total;
+        let all = forms.iter_mut().flat_map(|form| &mut form.eigenvalues);
+        all.for_each(|(value, _)| *value -= mean);
+    }
+}
+
 impl KernelForms {
     /// From the samples' shares of each form, in the order of the noise ratios, and rows of the score form of each
     /// sample with zero trace, rows × n ([`super::score_rows`] says which). A form that an engine does not have is `None`: it counts as constant,
@@ -70,6 +81,11 @@ impl Form {
             form.ratio = RatioTail::new(&eigenvalues);
         }
         form
+    }
+
+    /// Σ over samples of tr A², of the traceless part.
+    pub fn total(&self) -> f64 {
+        self.support.total
     }
 
     /// The standardised form that a draw of the kernel itself is expected to have.

@@ -117,6 +117,17 @@ fn third(a: &Invariants, [one, s2, s3, m]: [f64; 4]) -> f64 {
 }
 
 impl Sums {
+    /// From Σ y², Σ y³, Σ y⁴ and Σ y⁶ of n values centred within their sample.
+    pub fn from_powers(n: usize, [square, cube, fourth, sixth]: [f64; 4]) -> Self {
+        if square <= 0.0 {
+            return Self { s2: 0.0, s3: 0.0, m: 0.0 };
+        }
+        let n = n as f64;
+        let scale = n / square;
+        let (fourth, sixth) = (fourth * scale * scale, sixth * scale.powi(3));
+        Self { s2: fourth - n, s3: sixth - 3.0 * fourth + 2.0 * n, m: cube * cube * scale.powi(3) }
+    }
+
     /// The sums of values centred within their sample, and Σ y² before scaling.
     pub fn new(y: &[f64]) -> (Self, f64) {
         let n = y.len() as f64;

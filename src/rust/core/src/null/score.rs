@@ -33,6 +33,19 @@ pub struct ScoreSample {
 impl ScoreSample {
     /// From K's sums, its products with vectors, and about its eigenvalues with multiplicities.
     pub fn new(sums: &EntrySums, times: impl Fn(&[f64]) -> Vec<f64>, spectrum: &[(f64, f64)]) -> Self {
+        Self::by(sums, |x, _| times(x), spectrum)
+    }
+
+    /// The same without products but K K1: all vectors are multiples of K1 and 1 together.
+    pub fn from_row_sums(sums: &EntrySums, twice: &[f64], spectrum: &[(f64, f64)]) -> Self {
+        let times = |_: &[f64], [a, b]: [f64; 2]| {
+            twice.iter().zip(&sums.rows).map(|(twice, row)| a * twice + b * row).collect()
+        };
+        Self::by(sums, times, spectrum)
+    }
+
+    /// `times(x, [a, b])` is K x for x = a K1 + b 1.
+    fn by(sums: &EntrySums, times: impl Fn(&[f64], [f64; 2]) -> Vec<f64>, spectrum: &[(f64, f64)]) -> Self {
         let n = sums.rows.len();
         let size = n as f64;
         let total = |x: &[f64]| x.iter().sum::<f64>();
@@ -45,9 +58,11 @@ impl ScoreSample {
         let r: Vec<f64> = sums.rows.iter().map(|r| r - shift).collect();
         let g = total(&r) / (size * size);
         let u: Vec<f64> = r.iter().map(|r| r / size - 0.5 * g).collect();
-        let product =
-            |x: &[f64]| -> Vec<f64> { times(x).iter().zip(x).map(|(k, x)| k - shift * x).collect() };
-        let (w, mu) = (product(&r), product(&u));
+        let product = |x: &[f64], of_rows: [f64; 2]| -> Vec<f64> {
+            times(x, of_rows).iter().zip(x).map(|(k, x)| k - shift * x).collect()
+        };
+        let u_rows = [1.0 / size, -shift / size - 0.5 * g];
+        let (w, mu) = (product(&r, [1.0, -shift]), product(&u, u_rows));
         let q: Vec<f64> = sums.squares.iter().map(|q| q + own * own).collect();
 
         let t2 = total(&q) - 2.0 * dot(&r, &r) / size + size * size * g * g;
@@ -75,7 +90,7 @@ impl ScoreSample {
         }
         let centre = total(&diagonal) / size;
         let centred: Vec<f64> = diagonal.iter().map(|d| d - centre).collect();
-        let b = dot(&centred, &product(&centred));
+        let b = dot(&centred, &product(&centred, [-2.0 * u_rows[0], own - 2.0 * u_rows[1] - centre]));
         let invariants = Invariants { n: size, t2, t3, s2, s3, u: cubes, r: along, b, squares: square_sum };
         let eigenvalues = spectrum.iter().map(|(s, m)| (s - shift, *m)).collect();
         Self { form: SampleForm { shift, invariants, eigenvalues }, means: (means, mean) }

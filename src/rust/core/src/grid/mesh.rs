@@ -1,0 +1,356 @@
+//! Products and quadratic forms of SE kernels by Fourier transforms on a regular mesh.
+//!
+//! An SE kernel over a box so large that nothing wraps round is a sum of waves, `K(r) = 1/V Σ K̂(ω) exp(iωr)`. So
+//! `yᵀ K y = 1/V Σ K̂(ω) |ŷ(ω)|²`, where the transform ŷ of values at arbitrary points comes from a mesh: each value is
+//! spread over some cells by a [`Window`], and what that does to the spectrum is divided out.
+//! One transform of a gene serves all kernels for which the cells are small enough.
+
+use super::fourier::{Real, Transform, Workspace, good_length};
+use super::window::{MAX_WIDTH, Window};
+use faer::MatRef;
+use realfft::num_complex::Complex;
+use std::f64::consts::PI;
+
+/// A mesh over some points.
+pub struct Mesh<T: Real> {
+    window: Window,
+    transform: Transform<T>,
+    shape: [usize; 3],
+    /// Rows of the first two dimensions that the window of a point may reach.
+    used: [usize; 2],
+    step: f64,
+    /// Of the points, in the order of their dimensions here: coordinate 0 is along the last one.
+    origin: [f64; 3],
+    dim: usize,
+}
+
+/// A kernel's weights on a mesh's frequencies, a vector for each dimension.
+pub type Weights = [Vec<f64>; 3];
+
+/// The box round some points: least and largest coordinates, 0 in unused dimensions.
+pub fn bounds(coords: MatRef<'_, f64>, rows: impl Iterator<Item = usize>) -> ([f64; 3], [f64; 3]) {
+    let (mut low, mut high) = ([f64::INFINITY; 3], [f64::NEG_INFINITY; 3]);
+    for row in rows {
+        for k in 0..coords.ncols() {
+            low[k] = low[k].min(coords[(row, k)]);
+            high[k] = high[k].max(coords[(row, k)]);
+        }
+    }
+    for k in coords.ncols()..3 {
+        (low[k], high[k]) = (0.0, 0.0);
+    }
+    (low, high)
+}
+
+/// The shape of a mesh over a box: cells of this step, room for the window, and `reach` beyond so that nothing that is
+/// nearer wraps round.
+pub fn shape(low: &[f64; 3], high: &[f64; 3], dim: usize, step: f64, reach: f64, width: usize) -> [f64; 3] {
+    std::array::from_fn(|axis| {
+        // The last dimension of the mesh is the first coordinate.
+        let k = 2 - axis;
+        if k >= dim {
+            return 1.0;
+        }
+        let cells = ((high[k] - low[k]) / step).ceil() + width as f64 + 2.0;
+        cells.max(((high[k] - low[k] + reach) / step).ceil())
+    })
+}
+
+impl<T: Real> Mesh<T> {
+    /// A mesh over a box that serves kernels up to the lengthscale `reach` is meant for.
+    pub fn new(low: [f64; 3], high: [f64; 3], dim: usize, step: f64, reach: f64, width: usize) -> Self {
+        let least = shape(&low, &high, dim, step, reach, width);
+        let shape = least.map(|cells| if cells <= 1.0 { 1 } else { good_length(cells as usize) });
+        let rows = |axis: usize| {
+            let k = 2 - axis;
+            if k < dim { ((high[k] - low[k]) / step) as usize + width + 2 } else { 1 }
+        };
+        let used = [rows(0).min(shape[0]), rows(1).min(shape[1])];
+        // The first point's window starts at cell 0 or 1.
+        let origin = std::array::from_fn(|k| low[k] - 0.5 * width as f64 * step);
+        Self { window: Window::new(width), transform: Transform::new(shape), shape, used, step, origin, dim }
+    }
+
+    /// Number of cells.
+    pub fn cells(&self) -> usize {
+        self.transform.cells()
+    }
+
+    /// The kernel's weights for quadratic forms and products: its spectrum over the square of the window's.
+    pub fn weights(&self, lengthscale: f64) -> Weights {
+        self.weights_over(lengthscale, 2)
+    }
+
+    /// The kernel's spectrum over the window's, to some power.
+    fn weights_over(&self, lengthscale: f64, power: i32) -> Weights {
+        std::array::from_fn(|axis| {
+            let n = self.shape[axis];
+            if n == 1 {
+                return vec![1.0];
+            }
+            let window = self.window.transform(n);
+            let scale = (2.0 * PI).sqrt() * lengthscale / (n as f64 * self.step);
+            (0..=n / 2)
+                .map(|k| {
+                    let turn = 2.0 * PI * k as f64 / (n as f64 * self.step) * lengthscale;
+                    scale * (-0.5 * turn * turn).exp() / window[k].powi(power)
+                })
+                .collect()
+        })
+    }
+
+    /// Where a point's window starts, and its values in each dimension of the mesh.
+    #[inline(always)]
+    fn window_at(&self, coords: MatRef<'_, f64>, row: usize) -> ([usize; 3], [[f64; MAX_WIDTH]; 3]) {
+        let mut first = [0; 3];
+        let mut values = [[1.0; MAX_WIDTH]; 3];
+        for k in 0..self.dim {
+            (first[2 - k], values[2 - k]) =
+                self.window.values((coords[(row, k)] - self.origin[k]) / self.step);
+        }
+        (first, values)
+    }
+
+    /// Cells of the window in each dimension.
+    fn widths(&self) -> [usize; 3] {
+        std::array::from_fn(|axis| if 2 - axis < self.dim { self.window.width() } else { 1 })
+    }
+
+    /// Spreads values at some points, added to a workspace's.
+    pub fn spread(
+        &self,
+        coords: MatRef<'_, f64>,
+        points: impl Iterator<Item = (usize, f64)>,
+        work: &mut Workspace<T>,
+    ) {
+        let [w0, w1, w2] = self.widths();
+        for (row, value) in points {
+            let (first, values) = self.window_at(coords, row);
+            for (i0, v0) in values[0][..w0].iter().enumerate() {
+                for (i1, v1) in values[1][..w1].iter().enumerate() {
+                    let start = ((first[0] + i0) * self.shape[1] + first[1] + i1) * self.shape[2] + first[2];
+                    let outer = value * v0 * v1;
+                    for (cell, v2) in work.values[start..start + w2].iter_mut().zip(&values[2]) {
+                        *cell = *cell + T::rounded(outer * v2);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values of a workspace at a point, gathered by the window.
+    #[inline]
+    pub fn interpolate(&self, coords: MatRef<'_, f64>, row: usize, work: &Workspace<T>) -> f64 {
+        let [w0, w1, w2] = self.widths();
+        let (first, values) = self.window_at(coords, row);
+        let mut sum = 0.0;
+        for (i0, v0) in values[0][..w0].iter().enumerate() {
+            for (i1, v1) in values[1][..w1].iter().enumerate() {
+                let start = ((first[0] + i0) * self.shape[1] + first[1] + i1) * self.shape[2] + first[2];
+                let line: f64 = work.values[start..start + w2]
+                    .iter()
+                    .zip(&values[2])
+                    .map(|(cell, v2)| (*cell).into() * v2)
+                    .sum();
+                sum += v0 * v1 * line;
+            }
+        }
+        sum
+    }
+
+    /// Zeros in a workspace.
+    pub fn clear(&self, work: &mut Workspace<T>) {
+        self.transform.clear(work);
+    }
+
+    /// The quadratic forms of what was spread, one for each of the kernels' weights, added to `forms`.
+    pub fn forms(&self, work: &mut Workspace<T>, weights: &[Weights], forms: &mut [f64]) {
+        self.transform.power(work, self.used, weights, forms);
+    }
+
+    /// The spectrum of what was spread, into the workspace.
+    pub fn forward(&self, work: &mut Workspace<T>) {
+        self.transform.forward(work, self.used);
+    }
+
+    /// Replaces a workspace's spectrum by the convolution with a kernel on the mesh, ready for [`Mesh::interpolate`].
+    pub fn convolve(&self, work: &mut Workspace<T>, weights: &Weights) {
+        self.transform.multiply(work, weights);
+        self.transform.backward(work);
+    }
+
+    /// tr K³ from the spectrum of ones at the points, which is lost: with `ρ(t) = Σ exp(-3|xᵢ - t|²/2l²)` it is
+    /// `(9/(2πl²))^(d/2) ∫ρ³`, which needs cells of at most l/3.
+    pub fn trace_of_cube(&self, work: &mut Workspace<T>, lengthscale: f64) -> f64 {
+        let weights = self.weights_over(lengthscale / 3f64.sqrt(), 1);
+        self.convolve(work, &weights);
+        let sum: f64 = work
+            .values
+            .iter()
+            .map(|v| {
+                let v: f64 = (*v).into();
+                v * v * v
+            })
+            .sum();
+        let scale = (9.0 / (2.0 * PI * lengthscale * lengthscale)).sqrt() * self.step;
+        scale.powi(self.dim as i32) * sum
+    }
+
+    /// The sum of a kernel over all pairs of points, from the squares of the spectrum of ones.
+    pub fn total(&self, work: &Workspace<T>, weights: &Weights) -> f64 {
+        let [s0, s1, s2] = self.shape;
+        let c2 = s2 / 2 + 1;
+        let mut sum = 0.0;
+        for k0 in 0..s0 {
+            for k1 in 0..s1 {
+                let outer = weights[0][k0.min(s0 - k0)] * weights[1][k1.min(s1 - k1)];
+                if outer < 1e-30 {
+                    continue;
+                }
+                let row = &work.spectrum[(k0 * s1 + k1) * c2..][..c2];
+                let mut line = 0.0;
+                for (k2, (value, weight)) in row.iter().zip(&weights[2]).enumerate() {
+                    let times = if k2 == 0 || 2 * k2 == s2 { 1.0 } else { 2.0 };
+                    let square: f64 = (value.re * value.re + value.im * value.im).into();
+                    line += times * weight * square;
+                }
+                sum += outer * line;
+            }
+        }
+        sum
+    }
+}
+
+impl Mesh<f64> {
+    /// The waves of the box whose wave vector is at most `band` long, as numbers of turns over the box in each dimension
+    /// of the mesh; `None` if they are more than `most`.
+    pub fn waves(&self, band: f64, most: usize) -> Option<Vec<[i64; 3]>> {
+        let turns =
+            self.shape.map(|n| if n == 1 { 0 } else { (band * n as f64 * self.step / (2.0 * PI)) as i64 });
+        let mut waves = Vec::new();
+        for k0 in -turns[0]..=turns[0] {
+            for k1 in -turns[1]..=turns[1] {
+                for k2 in -turns[2]..=turns[2] {
+                    let wave = [k0, k1, k2];
+                    if self.wave_number(&wave) <= band {
+                        waves.push(wave);
+                        if waves.len() > most {
+                            return None;
+                        }
+                    }
+                }
+            }
+        }
+        Some(waves)
+    }
+
+    fn wave_number(&self, wave: &[i64; 3]) -> f64 {
+        let square = |axis: usize| {
+            let n = self.shape[axis];
+            if n == 1 { 0.0 } else { (2.0 * PI * wave[axis] as f64 / (n as f64 * self.step)).powi(2) }
+        };
+        (0..3).map(square).sum::<f64>().sqrt()
+    }
+
+    /// The spectrum of ones by waves.
+    pub fn ones<'a>(&'a self, spectrum: &'a [Complex<f64>], lengthscale: f64) -> Ones<'a> {
+        let windows = self.shape.map(|n| if n == 1 { vec![1.0] } else { self.window.transform(n) });
+        Ones { mesh: self, spectrum, windows, lengthscale }
+    }
+}
+
+/// The sum of waves over the points of a mesh.
+pub struct Ones<'a> {
+    mesh: &'a Mesh<f64>,
+    spectrum: &'a [Complex<f64>],
+    windows: [Vec<f64>; 3],
+    lengthscale: f64,
+}
+
+impl Ones<'_> {
+    /// Σ exp(-iωx) for a wave of at most half of the mesh's cells.
+    pub fn at(&self, wave: &[i64; 3]) -> Complex<f64> {
+        let shape = self.mesh.shape;
+        let half = wave[2] >= 0;
+        // The other half is the conjugate.
+        let wave = if half { *wave } else { wave.map(|k| -k) };
+        let place = |axis: usize| wave[axis].rem_euclid(shape[axis] as i64) as usize;
+        let value = self.spectrum[(place(0) * shape[1] + place(1)) * (shape[2] / 2 + 1) + place(2)];
+        let window: f64 = (0..3).map(|axis| self.windows[axis][wave[axis].unsigned_abs() as usize]).product();
+        let value = if half { value } else { value.conj() };
+        value / window
+    }
+
+    /// The kernel's part in a wave, K̂(ω)/V.
+    pub fn amplitude(&self, wave: &[i64; 3]) -> f64 {
+        let (mesh, l) = (self.mesh, self.lengthscale);
+        let scale = |axis: usize| {
+            let n = mesh.shape[axis];
+            if n == 1 { 1.0 } else { (2.0 * PI).sqrt() * l / (n as f64 * mesh.step) }
+        };
+        (0..3).map(scale).product::<f64>() * (-0.5 * (mesh.wave_number(wave) * l).powi(2)).exp()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Locations;
+    use crate::fixtures::{irregular, normal, se};
+
+    fn dense(locations: &Locations, lengthscale: f64, y: &[f64]) -> (f64, Vec<f64>) {
+        let kernel = se(lengthscale);
+        let kernel = kernel.at(locations);
+        let product: Vec<f64> =
+            (0..y.len()).map(|i| (0..y.len()).map(|j| kernel.value(i, j) * y[j]).sum()).collect();
+        (product.iter().zip(y).map(|(a, b)| a * b).sum(), product)
+    }
+
+    #[test]
+    fn forms_and_products_agree_with_sums() {
+        for (dim, ls) in [(1, [3.0, 9.0]), (2, [2.0, 7.0]), (3, [1.5, 4.0])] {
+            let locations = irregular(1500, dim, 3);
+            let n = locations.len();
+            let mut normal = normal(9);
+            let y: Vec<f64> = (0..n).map(|_| normal()).collect();
+            let coords = locations.coords();
+            let (low, high) = bounds(coords, 0..n);
+            for (width, fraction, form_error) in [(8, 2.0, 1e-6), (12, 4.0, 1e-11)] {
+                let mesh = Mesh::<f64>::new(low, high, dim, ls[0] / fraction, 7.5 * ls[1], width);
+                let small = Mesh::<f32>::new(low, high, dim, ls[0] / fraction, 5.3 * ls[1], width);
+                let weights: Vec<Weights> = ls.iter().map(|l| mesh.weights(*l)).collect();
+                let mut work = Workspace::default();
+                mesh.clear(&mut work);
+                mesh.spread(coords, (0..n).map(|i| (i, y[i])), &mut work);
+                let mut forms = [0.0; 2];
+                mesh.forms(&mut work, &weights, &mut forms);
+                let weights32: Vec<Weights> = ls.iter().map(|l| small.weights(*l)).collect();
+                let mut work32 = Workspace::default();
+                small.clear(&mut work32);
+                small.spread(coords, (0..n).map(|i| (i, y[i])), &mut work32);
+                let mut forms32 = [0.0; 2];
+                small.forms(&mut work32, &weights32, &mut forms32);
+                for k in 0..2 {
+                    let (form, product) = dense(&locations, ls[k], &y);
+                    let kernel = se(ls[k]);
+                    let kernel = kernel.at(&locations);
+                    let sd = (2.0
+                        * (0..n)
+                            .flat_map(|i| (0..n).map(move |j| (i, j)))
+                            .map(|(i, j)| kernel.value(i, j).powi(2))
+                            .sum::<f64>())
+                    .sqrt();
+                    assert!(((forms[k] - form) / sd).abs() < form_error, "{dim} {width} {k}");
+                    mesh.clear(&mut work);
+                    mesh.spread(coords, (0..n).map(|i| (i, y[i])), &mut work);
+                    mesh.forward(&mut work);
+                    mesh.convolve(&mut work, &weights[k]);
+                    let error = |i: usize| (mesh.interpolate(coords, i, &work) - product[i]).abs();
+                    let worst = (0..n).map(error).fold(0.0, f64::max);
+                    assert!(worst < 100.0 * form_error, "{dim} {width} {k}: {worst}");
+                    assert!(((forms32[k] - form) / sd).abs() < 5e-6, "{dim} {width} {k}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+# Counts with depth that varies a lot, one gene in three spatial; two samples whose spots alternate.
+sparse_tissue <- function(n_spots = 400, n_genes = 30) {
+  set.seed(11)
+  coords <- data.frame(x = stats::runif(n_spots, 0, 20), y = stats::runif(n_spots, 0, 20))
+  depth <- exp(stats::rnorm(n_spots, 0, 0.8))
+  counts <- vapply(
+    seq_len(n_genes),
+    function(gene) {
+      wave <- if (gene %% 3 == 0) exp(sin(coords$x / 3 + gene)) else 1
+      stats::rnbinom(n_spots, mu = 0.02 * gene * depth * wave, size = 3)
+    },
+    numeric(n_spots)
+  )
+  counts[, 1] <- counts[, 1] + 1
+  dimnames(counts) <- list(NULL, paste0("g", seq_len(n_genes)))
+  list(counts = t(counts), coords = coords, sample_id = rep(c("b", "a"), length.out = n_spots))
+}
+
+sparse <- function(x) methods::as(methods::as(x, "CsparseMatrix"), "dgCMatrix")
+
+test_that("combinations of functions have the normalised values", {
+  tissue <- sparse_tissue()
+  # a spot as deep as all others together
+  tissue$counts[, 1] <- tissue$counts[, 1] * 100
+  covariates <- data.frame(age = stats::rnorm(400))
+  genes <- c(2, 5, 9:30)
+  for (sample_id in list(NULL, tissue$sample_id)) {
+    input <- as_input(tissue$counts, tissue$coords, sample_info = covariates, sample_id = sample_id)
+    for (normalization in c("pearson", "anscombe", "none")) {
+      for (formula in list(NULL, ~age)) {
+        normalizer <- new_normalizer(input, normalization, formula)
+        expected <- normalizer(input_block(input, genes), genes)
+        groups <- as.integer(input$sample_id %||% rep(1L, 400))
+        parts <- combination_parts(normalizer, input)
+        made <- parts$block(sparse(t(tissue$counts[genes, ])), genes)
+        values <- as.matrix(made$entries)
+        for (s in unique(groups)) {
+          rows <- groups == s
+          if (!is.null(parts$functions)) {
+            own <- matrix(made$coefficients[, s, ], ncol(parts$functions))
+            values[rows, ] <- values[rows, ] + parts$functions[rows, , drop = FALSE] %*% own
+          }
+          # what all spots share does not matter
+          values[rows, ] <- scale(values[rows, ], scale = FALSE)
+          expected[rows, ] <- scale(expected[rows, ], scale = FALSE)
+        }
+        expect_equal(values, expected, tolerance = 1e-6, ignore_attr = TRUE)
+      }
+    }
+  }
+})
+
+test_that("sparse and dense counts give the same results on a grid, in any order of the spots", {
+  tissue <- sparse_tissue()
+  run <- function(counts, ...) {
+    spatial_test(
+      counts,
+      tissue$coords,
+      approximation = "grid",
+      lengthscales = c(0.5, 1, 2, 4, 8),
+      sample_id = tissue$sample_id,
+      threads = 1,
+      ...
+    )
+  }
+  dense <- run(tissue$counts)
+  own <- run(sparse(tissue$counts))
+  expect_identical(
+    own[c("gene", "status", "lengthscale", "fit")],
+    dense[c("gene", "status", "lengthscale", "fit")]
+  )
+  expect_identical(unique(own$fit), "moments")
+  expect_true(all(is.na(own$llr)) && !anyNA(own$pval) && !anyNA(own$fsv))
+  for (column in c("log10_pval", "fsv", "mean", "var_spatial", "var_noise")) {
+    expect_equal(own[[column]], dense[[column]], tolerance = 1e-4)
+  }
+  planted <- seq_len(30) %% 3 == 0
+  expect_lt(stats::median(own$log10_pval[planted]), stats::median(own$log10_pval[!planted]) - 1)
+  skip_if_not_installed("BiocParallel")
+  expect_equal(run(sparse(tissue$counts), BPPARAM = BiocParallel::SerialParam()), own, tolerance = 1e-4)
+})
+
+test_that("the grid's p-values are those of the exact score forms where they alone decide", {
+  tissue <- sparse_tissue(300)
+  run <- function(approximation) {
+    spatial_test(tissue$counts, tissue$coords, approximation = approximation, fit = "moments", threads = 1)
+  }
+  grid <- run("grid")
+  exact <- run("exact")
+  expect_identical(exact$fit, rep("moments", 30))
+  expect_equal(grid$lengthscale, exact$lengthscale)
+  expect_equal(grid$fsv, exact$fsv, tolerance = 1e-4)
+  expect_gt(stats::cor(grid$log10_pval, exact$log10_pval), 0.98)
+})
+
+test_that("what a fit cannot do is said before any work", {
+  tissue <- sparse_tissue(50, 10)
+  run <- function(...) spatial_test(tissue$counts, tissue$coords, ..., threads = 1)
+  expect_snapshot(error = TRUE, {
+    run(fit = "moments", pval_method = "spatialde")
+    run(fit = "likelihood", approximation = "grid")
+    run(fit = "often")
+  })
+})
