@@ -1,8 +1,8 @@
 # Genes as combinations of few functions of the spots, which all genes share, plus what their counts add.
 #
-# A residual at a zero count is a smooth function of the spot's depth, whatever the gene: few functions span them
-# all. So a gene with few counts is few coefficients and few entries, and products of the functions with the kernels
-# are computed once for all genes.
+# A residual at a zero count is a smooth function of the spot's depth, whatever the gene: few functions span
+# them all. So a gene with few counts is few coefficients and few entries, and products of the functions with
+# the kernels are computed once for all genes.
 
 # Genes with a larger share of non-zero values are tested as dense ones.
 most_entries <- 0.25
@@ -41,7 +41,8 @@ prepare_combinations <- function(fitter, prepared) {
 }
 
 is_sparse <- function(input) {
-  input$storage %in% c("sparse", "h5_columns") ||
+  input$storage %in%
+    c("sparse", "h5_columns") ||
     (input$storage == "delayed" && DelayedArray::is_sparse(input$values))
 }
 
@@ -99,9 +100,9 @@ fit_sparse_block <- function(fitter, raw, genes, normalizer, run, tick = functio
 #'
 #' @param normalizer From `new_normalizer()`.
 #' @param input A `patina_input`.
-#' @returns `NULL` if it has none, or a list: `functions` (spots × functions), and `block`, a function of a raw
-#'   block (a dgCMatrix of spots × genes) and the genes' indices that gives `coefficients` (functions × samples ×
-#'   genes) and `entries` (a dgCMatrix, spots × genes).
+#' @returns `NULL` if it has none, or a list: `functions` (spots × functions), and `block`, a function of a
+#'   raw block (a dgCMatrix of spots × genes) and the genes' indices that gives `coefficients` (functions ×
+#'   samples × genes) and `entries` (a dgCMatrix, spots × genes).
 #' @noRd
 combination_parts <- function(normalizer, input) {
   made <- attr(normalizer, "combinations")
@@ -116,9 +117,9 @@ plain_zeros <- function() {
 
 #' Functions for values that are regressed
 #'
-#' @param zero A list: `functions` of the values at zero counts (spots × functions, or `NULL`), `coefficients`, a
-#'   function of the genes' indices (functions × samples × genes), and `entries`, a function of a block and the
-#'   indices: what values are beside the functions, at the block's entries.
+#' @param zero A list: `functions` of the values at zero counts (spots × functions, or `NULL`),
+#'   `coefficients`, a function of the genes' indices (functions × samples × genes), and `entries`, a function
+#'   of a block and the indices: what values are beside the functions, at the block's entries.
 #' @param regress From `new_regression()`.
 #' @param groups The sample of each spot, from 1.
 #' @noRd
@@ -156,8 +157,8 @@ regressed_combinations <- function(zero, regress, groups) {
 
 #' Pearson residuals of zero counts, as combinations
 #'
-#' The residual `-sqrt(mu / (1 + phi mu))` with `mu = total * rate` at a few rates spans those at all rates, because
-#' they are smooth: pivoted QR on some totals chooses the rates.
+#' The residual `-sqrt(mu / (1 + phi mu))` with `mu = total * rate` at a few rates spans those at all rates,
+#' because they are smooth: pivoted QR on some totals chooses the rates.
 #' @noRd
 pearson_zeros <- function(totals, rates, groups, phi) {
   residual <- function(totals, rates) {

@@ -54,28 +54,28 @@
 #'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240 steps
 #'   up to 1.25 spacings and 45 above, where deltas below about 0.4 are out of reach; the log determinant is
 #'   known to 0.02. SE kernels only, and only their scores go into p-values.
-#' - `"grid"`: quadratic forms alone, without likelihoods, for any number of spots up to 10 million: sums over near
-#'   spots for short lengthscales, Fourier transforms on regular meshes (as a non-uniform fast Fourier transform) for the
-#'   others. A form is right to about 1e-6 of its standard deviation. SE kernels only, and only their scores go into
-#'   p-values. Sparse counts stay sparse: with 100,000 spots, 8 % of the counts not zero, 1,000 genes take about ten
-#'   seconds of one core.
+#' - `"grid"`: quadratic forms alone, without likelihoods, for any number of spots up to 10 million: sums over
+#'   near spots for short lengthscales, Fourier transforms on regular meshes (as a non-uniform fast Fourier
+#'   transform) for the others. A form is right to about 1e-6 of its standard deviation. SE kernels only, and
+#'   only their scores go into p-values. Sparse counts stay sparse: with 100,000 spots, 8 % of the counts not
+#'   zero, 1,000 genes take about ten seconds of one core.
 #' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings (the few
 #'   genes for which it does not converge are tested again, `"exact"`);
 #'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
 #'   number of spots; otherwise `"exact"`. Above, `"pivoted_cholesky"` where the rank is affordable (5,000
 #'   with 40,000 spots, 3,000 with 100,000), otherwise `"krylov"`; between the two, where neither will do,
-#'   factors that leave up to 1e-7 of the trace. From 20,000 spots on `"grid"` for SE kernels, unless `fit` asks for
-#'   likelihoods. Periods of the PER kernel that are too short (below about
+#'   factors that leave up to 1e-7 of the trace. From 20,000 spots on `"grid"` for SE kernels, unless `fit`
+#'   asks for likelihoods. Periods of the PER kernel that are too short (below about
 #'   4 spacings with 6,000 spots, 7 with 20,000) are left out, with a warning.
 #'
 #' `fit` says what a gene's lengthscale, variances and `fsv` come from.
 #' - `"likelihood"`: its maximum, over all kernels and all ratios of noise to signal.
-#' - `"moments"`: the score forms that p-values are made of. The variance of a kernel is its form's excess over the mean
-#'   without a signal, over its expectation for a variance of 1 (Haseman-Elston regression over kernels); the kernel whose
-#'   excess is the largest in standard deviations is the gene's. No likelihood is computed, so `llr`, `loglik`, `bic` and
-#'   `fsv_se` are `NA`.
-#' - `"auto"`: likelihoods below 20,000 spots, moments from there on; likelihoods where `approximation` or `pval_method`
-#'   need them.
+#' - `"moments"`: the score forms that p-values are made of. The variance of a kernel is its form's excess
+#'   over the mean without a signal, over its expectation for a variance of 1 (Haseman-Elston regression over
+#'   kernels); the kernel whose excess is the largest in standard deviations is the gene's. No likelihood is
+#'   computed, so `llr`, `loglik`, `bic` and `fsv_se` are `NA`.
+#' - `"auto"`: likelihoods below 20,000 spots, moments from there on; likelihoods where `approximation` or
+#'   `pval_method` need them.
 #'
 #' The attribute `patina` of the result tells what was done: `attr(x, "patina")$kernels` has, for each kernel,
 #' `model`, `lengthscale`, `engine` (`"dense"` for `"exact"`), `rank` (eigenvalues kept; for `"krylov"` the
@@ -143,8 +143,8 @@
 #'   that are ready to be tested). More under Normalization in [spatial_test()].
 #' @param covariates A one-sided formula over `sample_info` (or the colData) of what is to be regressed
 #'   out. `total_counts` is available for counts even if the table lacks it.
-#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`, `"matern32"`
-#'   (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
+#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`,
+#'   `"matern32"` (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
 #' @param lengthscales Lengthscales of the SE and Matérn kernels and periods of the cosine, in units of
 #'   `coords`. By default ten, log-spaced from half the smallest non-zero to twice the largest distance of two
 #'   spots.
@@ -152,8 +152,8 @@
 #' @param approximation How kernels over many spots are decomposed: `"auto"` (the way that suits the kernel
 #'   and the number of spots; up to 1,000 of them always the exact one), `"exact"`, `"pivoted_cholesky"`,
 #'   `"krylov"` or, for [spatial_test()] only, `"grid"`. See Large tissues in [spatial_test()].
-#' @param fit What lengthscale and variances come from: `"likelihood"`, `"moments"`, or `"auto"`, which takes moments from
-#'   20,000 spots on. See Large tissues.
+#' @param fit What lengthscale and variances come from: `"likelihood"`, `"moments"`, or `"auto"`, which takes
+#'   moments from 20,000 spots on. See Large tissues.
 #' @param assay The assay to take from a SummarizedExperiment or Seurat object, or the layer of an AnnData
 #'   file.
 #' @param sample_info A data.frame with a row for each spot, for `covariates` and `sample_id`; for a
@@ -192,8 +192,8 @@
 #'   \item{var_spatial, var_noise}{variance of the two parts; `fsv` is the share of the first}
 #'   \item{loglik, loglik_null, bic}{maximised log likelihood with and without spatial part, and the
 #'     first one's Bayesian information criterion}
-#'   \item{fit}{`"likelihood"` or `"moments"`: what the row's lengthscale, `fsv` and variances come from; with moments
-#'     `llr`, `fsv_se` and the columns of likelihoods are `NA`}
+#'   \item{fit}{`"likelihood"` or `"moments"`: what the row's lengthscale, `fsv` and variances come from; with
+#'     moments `llr`, `fsv_se` and the columns of likelihoods are `NA`}
 #' }
 #' Its attribute `patina` records the kernels, the method and the normalization;
 #' [summary()][summary.patina_test] and [top_genes()] are the first looks at it.

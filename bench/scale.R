@@ -1,20 +1,24 @@
 # How time and memory grow with spots and genes, stage by stage.
 #
-# Usage: Rscript bench/scale.R [small|large] [folder] [threads]
+# Usage: Rscript bench/scale.R [small|large|huge] [folder] [threads]
 #
-# small (the default): up to 5,000 spots, a few minutes; large: up to 100,000, half an hour on two cores.
-# Writes scale.csv, a row for each case, into the folder (default bench/results), and prints the growth in
-# spots: cost ~ spots^exponent. The article on scale draws it.
+# small (the default): up to 5,000 spots, a few minutes; large: up to 100,000, half an hour on two cores;
+# huge: from 20,000 to 1,000,000 spots, where lengthscales and variances come from moments, and 400,000 ×
+# 18,000. Writes scale.csv, a row for each case, into the folder (default bench/results), and prints the
+# growth in spots: cost ~ spots^exponent. The article on scale draws it.
 
 source(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))), "measure.R"))
 
-# One spot in a unit square: at random places, or on a hexagonal lattice.
+# One spot in a unit square: at random places, or on a square or hexagonal lattice.
 place_spots <- function(n_spots, layout) {
   if (layout == "scattered") {
     side <- sqrt(n_spots)
     return(data.frame(x = stats::runif(n_spots, 0, side), y = stats::runif(n_spots, 0, side)))
   }
   width <- ceiling(sqrt(n_spots))
+  if (layout == "square") {
+    return(data.frame(x = (seq_len(n_spots) - 1) %% width, y = (seq_len(n_spots) - 1) %/% width))
+  }
   row <- (seq_len(n_spots) - 1L) %/% width
   column <- (seq_len(n_spots) - 1L) %% width
   data.frame(x = column + 0.5 * (row %% 2L), y = row * sqrt(0.75)) * sqrt(2 / sqrt(3))
@@ -44,6 +48,38 @@ simulate <- function(n_spots, n_genes, layout) {
   list(counts = counts, coords = coords)
 }
 
+# The same for so many spots that a block of genes cannot be dense: 8 % of the counts are not zero, or 2 %
+# where there are more than 5,000 genes.
+simulate_sparse <- function(n_spots, n_genes, layout) {
+  set.seed(n_spots + n_genes)
+  coords <- place_spots(n_spots, layout)
+  depth <- stats::rgamma(n_spots, 10, 10)
+  share <- if (n_genes > 5000) 0.02 else 0.08
+  found <- pmin(3 + stats::rpois(n_genes, n_spots * share * stats::rgamma(n_genes, 1.5, 1.5)), n_spots %/% 3)
+  spots <- lapply(seq_len(n_genes), function(gene) {
+    chance <- if (gene %% 10 == 0) exp(0.5 * sin(coords$x / 6 + gene) * cos(coords$y / 9 + gene / 7)) else 1
+    kept <- sample.int(n_spots, min(4L * found[gene], n_spots))
+    kept <- kept[stats::runif(length(kept)) < 0.25 * (depth * chance)[kept]]
+    sort(kept)
+  })
+  counts <- methods::new(
+    "dgCMatrix",
+    i = unlist(spots) - 1L,
+    p = c(0L, cumsum(lengths(spots))),
+    x = 1 + stats::rpois(sum(lengths(spots)), 0.3),
+    Dim = c(n_spots, n_genes)
+  )
+  # no spot without counts
+  counts <- Matrix::t(counts)
+  empty <- which(diff(counts@p) == 0L)
+  if (length(empty) > 0L) {
+    counts <- counts[, -empty]
+    coords <- coords[-empty, ]
+  }
+  rownames(counts) <- paste0("g", seq_len(n_genes))
+  list(counts = counts, coords = coords)
+}
+
 # The counts as they come: sparse, dense, or in a file.
 store <- function(counts, input) {
   switch(
@@ -61,13 +97,18 @@ read_once <- function(counts) {
   timed(sums(counts))[["wall"]]
 }
 bare_products <- function(n_spots, n_genes, kernels) {
-  2 * n_spots * n_genes * sum(kernels$rank[kernels$engine != "krylov"]) / 70e9
+  2 * n_spots * n_genes * sum(kernels$rank[!kernels$engine %in% c("krylov", "grid")]) / 70e9
 }
 
 # One case: the steps of spatial_test() one by one.
 run_case <- function(n_spots, n_genes, layout, input_class, threads, file) {
   steps <- asNamespace("patina")
-  tissue <- simulate(n_spots, n_genes, layout)
+  tissue <- if (n_spots >= 20000 && n_spots * n_genes > 1e7) {
+    simulate_sparse(n_spots, n_genes, layout)
+  } else {
+    simulate(n_spots, n_genes, layout)
+  }
+  run <- steps$new_run(threads)
   tissue$counts <- store(tissue$counts, input_class)
   invisible(gc())
   simulated <- peak_memory()
@@ -75,9 +116,9 @@ run_case <- function(n_spots, n_genes, layout, input_class, threads, file) {
   read <- timed(input <- steps$as_input(tissue$counts, tissue$coords))
   summarize <- timed(normalizer <- steps$new_normalizer(input, "pearson", NULL, NULL))
   kernels <- steps$kernel_table("SE", NULL, input, NULL)
-  prepare <- timed(fitter <- steps$prepare_fitter(input, kernels, TRUE, threads, NULL))
+  prepare <- timed(fitter <- steps$prepare_fitter(input, kernels, TRUE, "auto", run, "auto"))
   fit <- timed(
-    fits <- steps$fit_genes(fitter, input, normalizer, threads = threads, progress = FALSE, call = NULL)
+    fits <- steps$fit_genes(fitter, list(input = input, normalizer = normalizer, run = run))
   )
   planted <- seq_len(n_genes) %% 10 == 0
   stages <- list(read = read, summarize = summarize, prepare = prepare, fit = fit)
@@ -145,7 +186,12 @@ cases_of <- function(size) {
     case(100000, 100),
     case(4000, 20000, "hexagonal", c("sparse", "HDF5"))
   )
-  if (size == "small") small else rbind(small, large)
+  huge <- rbind(
+    case(c(20000, 100000, 200000, 400000, 1e6), 1000, c("scattered", "square")),
+    case(20000, 2000),
+    case(400000, 18000, "square")
+  )
+  switch(size, small = small, large = rbind(small, large), huge = huge)
 }
 
 arguments <- commandArgs(TRUE)
@@ -153,7 +199,7 @@ if (length(arguments) > 0L && arguments[1L] == "case") {
   numbers <- as.integer(arguments[c(2L, 3L, 6L)])
   run_case(numbers[1L], numbers[2L], arguments[4L], arguments[5L], numbers[3L], arguments[7L])
 } else {
-  size <- if (length(arguments) > 0L) match.arg(arguments[1L], c("small", "large")) else "small"
+  size <- if (length(arguments) > 0L) match.arg(arguments[1L], c("small", "large", "huge")) else "small"
   folder <- if (length(arguments) > 1L) arguments[2L] else file.path(dirname(this_script()), "results")
   threads <- if (length(arguments) > 2L) arguments[3L] else parallel::detectCores()
   dir.create(folder, showWarnings = FALSE, recursive = TRUE)
