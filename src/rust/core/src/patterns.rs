@@ -133,10 +133,10 @@ pub fn find_patterns(spectra: &[Spectrum], y: MatRef<'_, f64>, settings: &Settin
                 best_here = Some((best, attempt));
             }
         }
-        if let Some((best, attempt)) = best_here
-            && winner.is_none_or(|(_, w, _)| best.bound() > w.bound())
-        {
-            winner = Some((kernel, best, attempt));
+        if let Some((best, attempt)) = best_here {
+            if winner.is_none_or(|(_, w, _)| best.bound() > w.bound()) {
+                winner = Some((kernel, best, attempt));
+            }
         }
     }
     let (kernel, run, chosen) = winner.ok_or(Error::Shape { what: "runs", expected: 1, got: 0 })?;
