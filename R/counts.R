@@ -4,9 +4,9 @@
 #'
 #' @param input A `patina_input` or an expression.
 #' @returns A list: `testable` (by gene), `totals` (by spot, over testable genes), `sums` (samples ×
-#'   genes), `phi`, the overdispersion, fitted within samples, and `depth`, the squared coefficient
-#'   of variation of their totals, with the same weights. Sums of whole numbers are exact, so that
-#'   all of it is the same however the input is stored and cut into blocks.
+#'   genes) and `squares` (by gene), `phi`, the overdispersion, fitted within samples, and `depth`,
+#'   the squared coefficient of variation of their totals, with the same weights. Sums of whole
+#'   numbers are exact, so that all of it is the same however the input is stored and cut into blocks.
 #' @noRd
 summarize_counts <- function(input, call = rlang::caller_env(), arg = "x") {
   rows <- split(seq_len(input$n_spots), input$sample_id %||% rep(1L, input$n_spots))
@@ -49,9 +49,59 @@ summarize_counts <- function(input, call = rlang::caller_env(), arg = "x") {
     testable = testable,
     totals = totals,
     sums = sums,
+    squares = colSums(squares),
     phi = sum(means^2 * (variances - means)) / sum(means^4),
     depth = sum(variation * rowSums(means^4)) / sum(means^4)
   )
+}
+
+# A gene with more than this share of all counts dominates them.
+dominant_share <- 0.1
+
+# A spot with less than this share of the median total, and fewer counts than nearly all others, is told of.
+junk_share <- 0.05
+
+#' Say what is unusual about a table of counts
+#'
+#' @param summary From `summarize_counts()`.
+#' @noRd
+report_counts <- function(input, summary) {
+  totals <- summary$totals
+  shares <- colSums(summary$sums) * summary$testable / sum(totals)
+  dominant <- which(shares > dominant_share)
+  # a few genes are bound to have large shares each
+  if (length(dominant) > 0L && sum(summary$testable) >= 100L) {
+    share <- sprintf("%s (%.0f%%)", input$genes[dominant], 100 * shares[dominant])
+    inform_patina(c(
+      i = "{length(dominant)} gene{?s} dominate{?s/} the counts: {first_few(share)}. Robust size factors give
+        {?it/them} little weight; total counts would take {?its/their} pattern for depth."
+    ))
+  }
+  if (length(totals) > 1L && stats::sd(totals) < 0.005 * mean(totals)) {
+    inform_patina(c(
+      i = "All spots have about the same total count: the table looks normalised already, and then its values are
+        not counts. Give raw counts, or {.code normalization = \"none\"}."
+    ))
+  }
+  report_junk_spots(input$spots, totals)
+}
+
+#' Warn of spots that hardly have counts
+#' @noRd
+report_junk_spots <- function(spots, totals) {
+  middle <- stats::median(totals)
+  far <- stats::mad(log(totals[totals > 0]))
+  junk <- which(totals > 0 & totals < junk_share * middle & log(totals) < log(middle) - 4 * far)
+  if (length(junk) > 0L) {
+    warn_patina(
+      c(
+        "{length(junk)} spot{?s} {?has/have} far fewer counts than the others: {.val {first_few(spots[junk])}}
+          (at most {max(totals[junk])}; the median is {middle}).",
+        i = "They tell next to nothing, and what they can do is bounded. {.fun filter_spots} leaves them out."
+      ),
+      class = "junk_spots"
+    )
+  }
 }
 
 #' Which genes of a raw block can be tested
@@ -118,8 +168,7 @@ check_totals <- function(totals, spots, call) {
     abort_patina(
       c(
         "{length(empty)} spot{?s} {?has/have} no counts: {.val {first_few(spots[empty])}}.",
-        i = "The logarithm of the total is regressed out: remove these spots from {.arg x} and
-          {.arg coords}.",
+        i = "They tell nothing: remove them by {.fun filter_spots}, or from {.arg x} and {.arg coords}.",
         i = "Totals are taken over the genes of {.arg x}: give all genes, not a few."
       ),
       class = "empty_spots",

@@ -2,6 +2,22 @@
 #' @noRd
 rust_silence_panics <- function() .Call(wrap__rust_silence_panics)
 
+#' Patches of neighbouring spots: `rows`, `starts` and `basis`, counted from 0. Samples counted from 1.
+#' @noRd
+rust_patches <- function(coords, sample) .Call(wrap__rust_patches, coords, sample)
+
+#' How far genes depart from being proportional to depth, in its rough and in its smooth part.
+#' @noRd
+rust_departures <- function(depth, counts, rates, weights, threads) .Call(wrap__rust_departures, depth, counts, rates, weights, threads)
+
+#' The spread of departures over genes.
+#' @noRd
+rust_spread <- function(rough, smooth) .Call(wrap__rust_spread, rough, smooth)
+
+#' Residuals of the genes in the columns of `counts`.
+#' @noRd
+rust_depth_residuals <- function(depth, counts, rates, weights, tau, rough_is_known, threads) .Call(wrap__rust_depth_residuals, depth, counts, rates, weights, tau, rough_is_known, threads)
+
 #' The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
 #' @noRd
 rust_find_patterns <- function(coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads) .Call(wrap__rust_find_patterns, coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads)

@@ -178,7 +178,7 @@ fit_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes
       genes <- genes[part]
     }
     status <- gene_status(raw)
-    y <- normalizer(raw, genes)
+    y <- normalizer(raw, genes, run$threads)
     explained <- attr(y, "explained")
     if (!is.null(explained)) {
       # nothing but rounding errors

@@ -57,6 +57,8 @@ model_search <- function(
   probabilities = c("bic", "spatialde"),
   normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
+  size_factors = NULL,
+  depth = c("auto", "shrunk", "regression", "offset"),
   approximation = c("auto", "exact", "pivoted_cholesky", "krylov"),
   assay = "counts",
   sample_info = NULL,
@@ -68,7 +70,7 @@ model_search <- function(
 ) {
   from <- source_options(...)
   probabilities <- checked(rlang::arg_match(probabilities))
-  normalization <- checked(rlang::arg_match(normalization))
+  settings <- new_settings(normalization, covariates, size_factors, depth)
   approximation <- checked(rlang::arg_match(approximation))
   run <- new_run(threads, BPPARAM, progress)
   if (!is.null(results)) {
@@ -76,7 +78,7 @@ model_search <- function(
   }
   given <- results_for_coords(coords, genes, run$call)
 
-  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
   report_shared_places(prepared$input)
   input <- prepared$input
   kernels <- kernel_table(kernels, lengthscales, input, run$call, by_model = TRUE)
@@ -90,7 +92,7 @@ model_search <- function(
     input,
     kernels = fitter$description,
     approximation = approximation,
-    normalization = normalization,
+    normalization = settings$normalization,
     probabilities = probabilities
   )
 }

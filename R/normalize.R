@@ -50,29 +50,24 @@ stabilize <- function(counts) {
 #'
 #' One pass over the input finds what all genes share (totals, phi); genes that cannot be tested
 #' have no part in it. A normalisation of counts is a function `fit_*()` of the input, the summary of
-#' its counts and the regression, which gives a normalizer.
+#' its counts and the settings, which gives a normalizer.
 #'
 #' @param input A `patina_input`.
-#' @param normalization "pearson", "anscombe" or "none"; see `spatial_test()`.
-#' @param covariates A formula over `input$samples`, in which `total_counts` is the sum of a spot's
-#'   counts unless the table has such a column; `NULL` means `~ log(total_counts)`, of the sums, for
-#'   counts, and nothing for "none".
-#' @returns A function of a raw block (spots × genes, double) and the genes' indices, that gives the
-#'   normalised block. Each gene's values are the same, to the bit, in any block. Attributes `phi`,
-#'   the overdispersion that was used, and `totals` (`NULL` for "none").
+#' @param settings From `new_settings()`: `normalization`, `covariates`, `size_factors`, `depth`.
+#' @param run From `new_run()`.
+#' @returns A function of a raw block (spots × genes, double), the genes' indices and a number of threads,
+#'   that gives the normalised block. Each gene's values are the same, to the bit, in any block. Attributes
+#'   `phi`, the overdispersion that was used; `totals` (`NULL` for "none"); and for "pearson" `found`, the
+#'   size
+#'   factors, and `spread` of the genes' exponents.
 #' @noRd
-new_normalizer <- function(
-  input,
-  normalization = c("pearson", "anscombe", "none"),
-  covariates = NULL,
-  call = rlang::caller_env()
-) {
-  normalization <- checked(rlang::arg_match(normalization, error_call = call))
-  if (normalization == "none") {
-    if (is.null(covariates)) {
+new_normalizer <- function(input, settings = new_settings(), run = new_run(1L)) {
+  call <- run$call
+  if (settings$normalization == "none") {
+    if (is.null(settings$covariates)) {
       return(no_normalizer)
     }
-    design <- covariate_matrix(covariates, input$samples, input$spots, call)
+    design <- covariate_matrix(settings$covariates, input$samples, input$spots, call)
     return(regression_normalizer(new_regression(design, input$sample_id)))
   }
 
@@ -81,56 +76,128 @@ new_normalizer <- function(
     # nothing will be tested: there is nothing to fit to
     return(no_normalizer)
   }
-  if (is.null(covariates) || normalization == "pearson") {
+  if (is.null(settings$covariates) || settings$normalization == "pearson") {
     check_totals(summary$totals, input$spots, call)
   }
-  design <- count_design(covariates, input, summary$totals, call)
-  regress <- new_regression(design, input$sample_id)
-  fit <- switch(normalization, pearson = fit_pearson, anscombe = fit_anscombe)
-  fit(input, summary, regress, call)
+  report_counts(input, summary)
+  fit <- switch(settings$normalization, pearson = fit_pearson, anscombe = fit_anscombe)
+  fit(input, summary, settings, run)
 }
 
-#' The covariates of counts
+#' What was asked of the normalisation
+#'
+#' @param depth "auto", "shrunk", "regression" or "offset"; see `spatial_test()`.
 #' @noRd
-count_design <- function(covariates, input, totals, call) {
-  if (is.null(covariates)) {
-    return(cbind(log(totals)))
+new_settings <- function(
+  normalization = c("pearson", "anscombe", "none"),
+  covariates = NULL,
+  size_factors = NULL,
+  depth = c("auto", "shrunk", "regression", "offset"),
+  call = rlang::caller_env()
+) {
+  normalization <- checked(rlang::arg_match(normalization, error_call = call))
+  depth <- checked(rlang::arg_match(depth, error_call = call))
+  if (normalization == "none" && !(is.null(size_factors) && depth == "auto")) {
+    abort_patina(
+      c(
+        "{.arg size_factors} and {.arg depth} are for counts, and {.arg normalization} is {.val none}.",
+        i = "Leave them out, or use {.code normalization = \"pearson\"}."
+      ),
+      class = "argument",
+      call = call
+    )
   }
-  samples <- input$samples
-  samples$total_counts <- samples[["total_counts"]] %||% totals
-  covariate_matrix(covariates, samples, input$spots, call)
+  if (normalization == "anscombe" && depth %in% c("shrunk", "offset")) {
+    abort_patina(
+      c(
+        "{.arg depth} can be {.val {depth}} with {.code normalization = \"pearson\"} only.",
+        i = "{.code normalization = \"anscombe\"} always regresses on depth, or on the {.arg covariates}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  if (depth == "auto") {
+    depth <- if (normalization == "pearson" && is.null(covariates)) "shrunk" else "covariates"
+  }
+  list(normalization = normalization, covariates = covariates, size_factors = size_factors, depth = depth)
 }
 
-fit_anscombe <- function(input, summary, regress, call) {
-  normalizer <- anscombe_normalizer(1 / (2 * positive_phi(summary$phi, call)), regress)
+#' The covariates of counts; depth is one of them unless others are given or it is to be left out
+#'
+#' @param totals Total counts, for formulas.
+#' @param size Size factors, for the regression on depth.
+#' @noRd
+count_design <- function(input, settings, totals, size, call) {
+  covariates <- settings$covariates
+  design <- matrix(0, input$n_spots, 0L)
+  if (!is.null(covariates)) {
+    samples <- input$samples
+    samples$total_counts <- samples[["total_counts"]] %||% totals
+    design <- covariate_matrix(covariates, samples, input$spots, call)
+  }
+  if (settings$depth == "regression" || (settings$depth == "covariates" && is.null(covariates))) {
+    design <- cbind(log(size), design)
+  }
+  design
+}
+
+fit_anscombe <- function(input, summary, settings, run) {
+  size <- if (is.null(settings$size_factors)) {
+    summary$totals
+  } else {
+    find_size_factors(input, summary, new_patches(input, run$call), settings$size_factors, run)$size
+  }
+  design <- count_design(input, settings, summary$totals, size, run$call)
+  regress <- new_regression(design, input$sample_id)
+  normalizer <- anscombe_normalizer(1 / (2 * positive_phi(summary$phi, run$call)), regress)
   structure(normalizer, phi = summary$phi, totals = summary$totals)
 }
 
-#' The overdispersion beside depth, and each sample's own share of each gene
+#' Residuals beside depth
 #'
-#' The fit is to var = mean + (phi + depth + phi depth) mean^2, and here depth has its own part in the
-#' expected counts. Counts that are not overdispersed get a Poisson's residuals.
+#' The genes' slopes on depth are as free as they are found to vary over genes ("shrunk"), or none is taken
+#' out but
+#' what the covariates, depth among them or not, explain.
 #' @noRd
-fit_pearson <- function(input, summary, regress, call) {
-  phi <- max((summary$phi - summary$depth) / (1 + summary$depth), 0)
-  groups <- as.integer(input$sample_id %||% rep(1L, input$n_spots))
-  rates <- summary$sums / as.vector(rowsum(summary$totals, groups))
-  normalizer <- pearson_normalizer(summary$totals, rates, groups, phi, regress)
-  structure(normalizer, phi = phi, totals = summary$totals)
+fit_pearson <- function(input, summary, settings, run) {
+  patches <- new_patches(input, run$call)
+  found <- find_size_factors(input, summary, patches, settings$size_factors, run)
+  sample <- sample_codes(input)
+  bounded <- \(x) pmax(x, depth_floor * stats::ave(x, sample, FUN = stats::median))
+  design <- count_design(input, settings, bounded(summary$totals), bounded(found$size), run$call)
+  rates <- expected_rates(input, summary, found$size)
+  if (settings$depth == "shrunk") {
+    basis <- regression_basis(design, input$sample_id)$basis
+    depth <- new_depth(input, patches, found$size, found$phi, found, covariates = basis)
+    spread <- find_spread(input, summary, depth, rates, found$weights, run)
+    regress <- identity
+  } else {
+    depth <- new_depth(input, patches, found$size, found$phi, found)
+    spread <- list(tau = 0, rough_is_known = FALSE)
+    regress <- new_regression(design, input$sample_id)
+  }
+  structure(
+    depth_normalizer(depth, rates, found$weights, spread, regress),
+    phi = found$phi,
+    totals = summary$totals,
+    found = found[c("kind", "size", "anchors")],
+    spread = spread
+  )
 }
 
 # Normalizers are sent to other processes: each holds what it needs and nothing else. The attribute
 # `combinations` says how it makes combinations of functions, see combination_parts().
 
 no_normalizer <- structure(
-  function(block, genes) block,
+  function(block, genes, threads = 1L) block,
   combinations = function(groups) regressed_combinations(plain_zeros(), identity, groups)
 )
 
 regression_normalizer <- function(regress) {
   force(regress)
   structure(
-    function(block, genes) regress(block),
+    function(block, genes, threads = 1L) regress(block),
     combinations = function(groups) regressed_combinations(plain_zeros(), regress, groups)
   )
 }
@@ -139,47 +206,13 @@ anscombe_normalizer <- function(offset, regress) {
   force(offset)
   force(regress)
   structure(
-    function(block, genes) regress(log(block + offset)),
+    function(block, genes, threads = 1L) regress(log(block + offset)),
     combinations = function(groups) {
       # all but the same constant, which centring takes off
       zeros <- list(entries = \(raw, genes) log(raw@x + offset) - log(offset))
       regressed_combinations(zeros, regress, groups)
     }
   )
-}
-
-pearson_normalizer <- function(totals, rates, groups, phi, regress) {
-  force(totals)
-  force(rates)
-  force(groups)
-  force(phi)
-  force(regress)
-  structure(
-    function(block, genes) {
-      regress(pearson_residuals(block, totals, rates[groups, genes, drop = FALSE], phi))
-    },
-    combinations = function(groups) {
-      regressed_combinations(pearson_zeros(totals, rates, groups, phi), regress, groups)
-    }
-  )
-}
-
-#' Pearson residuals of negative binomial counts, with depth as an offset
-#'
-#' @param block Counts, spots × genes.
-#' @param totals Total count of each spot.
-#' @param rates Expected share of each gene in a spot's total, spots × genes.
-#' @param phi Overdispersion: the variance is `mu + phi mu^2`.
-#' @returns Residuals within `sqrt(n)` of 0; 0 where nothing is expected.
-#' @noRd
-pearson_residuals <- function(block, totals, rates, phi) {
-  mu <- totals * rates
-  residuals <- (block - mu) / sqrt(mu * (1 + phi * mu))
-  residuals[mu == 0] <- 0
-  limit <- sqrt(nrow(block))
-  residuals[residuals > limit] <- limit
-  residuals[residuals < -limit] <- -limit
-  residuals
 }
 
 #' A block of all genes in the shape of the input it came from

@@ -20,7 +20,8 @@
 #' @param assay Which assay of a `SummarizedExperiment` to show.
 #' @param normalization `"none"` shows the values as they are in `x`; `"pearson"` and `"anscombe"`
 #'   show the residuals that [spatial_test()] would test.
-#' @param covariates,sample_info,sample_id As for [spatial_test()]. With more than one sample, every
+#' @param covariates,size_factors,depth,sample_info,sample_id As for [spatial_test()]. With more than one
+#'   sample, every
 #'   sample is a row of panels, and its coordinates count from its own lowest.
 #' @param scale `"free"`: every gene has its own colour scale, from its lowest to its highest value, which
 #'   stand in the panel's title.
@@ -60,6 +61,8 @@ plot_genes <- function(
   assay = "counts",
   normalization = "none",
   covariates = NULL,
+  size_factors = NULL,
+  depth = "auto",
   sample_info = NULL,
   sample_id = NULL,
   scale = c("free", "shared"),
@@ -83,10 +86,11 @@ plot_genes <- function(
     )
   }
   run <- new_run(threads = 1, call = call)
+  settings <- new_settings(normalization, covariates, size_factors, depth)
   dots <- rlang::list2(...)
   for_source <- names(dots) %in% c("layer", "image", "fov")
   from <- rlang::inject(source_options(!!!dots[for_source], call = call))
-  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
   input <- prepared$input
   index <- shown_genes(given$genes, input$genes, n_genes, call)
   values <- prepared$normalizer(input_block(input, index), index)

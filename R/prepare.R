@@ -21,14 +21,16 @@ new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::cal
 
 #' From the user's arguments to what is computed on
 #'
+#' @param settings From `new_settings()`.
 #' @param run From `new_run()`.
-#' @returns A list: `input`, a `patina_input`; `normalizer`, see `new_normalizer()`; `run`.
+#' @returns A list: `input`, a `patina_input`; `normalizer`, see `new_normalizer()`; `settings`; `run`.
 #' @noRd
-prepare <- function(x, coords, assay, from, sample_info, sample_id, normalization, covariates, run) {
+prepare <- function(x, coords, assay, from, sample_info, sample_id, settings, run) {
   input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call)
   list(
     input = input,
-    normalizer = new_normalizer(input, normalization, covariates, run$call),
+    normalizer = new_normalizer(input, settings, run),
+    settings = settings,
     run = run
   )
 }

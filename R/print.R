@@ -41,7 +41,33 @@ run_summary <- function(x) {
         ),
         collapse = ", "
       )
+    },
+    depth = if (!is.null(run$depth$fsv)) depth_summary(run$depth),
+    `q-values` = if (!is.null(run$qvalues$method)) {
+      paste0(run$qvalues$method, if (run$qvalues$pi0 < 1) sprintf(", pi0 = %.2f", run$qvalues$pi0))
     }
+  )
+}
+
+#' Such as "robust size factors, fsv 0.42, slopes shrunk (tau = 0.12)"
+#' @noRd
+depth_summary <- function(depth) {
+  paste0(
+    switch(
+      depth$size_factors$kind,
+      given = "given size factors",
+      total = "total counts",
+      none = "no size factors",
+      paste(depth$size_factors$kind, "size factors")
+    ),
+    sprintf(", fsv %.2f", depth$fsv),
+    switch(
+      depth$treatment,
+      shrunk = sprintf(", slopes shrunk (tau = %.2f)", depth$tau),
+      regression = ", regressed out",
+      offset = ", offset only",
+      covariates = ", offset and covariates"
+    )
   )
 }
 

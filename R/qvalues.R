@@ -34,6 +34,15 @@ qvalues <- function(p, pi0 = NULL) {
       call = call
     )
   }
+  check_pi0(pi0, call)
+  result <- call_rust(rust_qvalues, as.double(p), pi0 %||% NA_real_, call = call)
+  q <- result$q
+  q[is.na(q)] <- NA_real_
+  structure(q, names = names(p), pi0 = result$pi0)
+}
+
+#' @noRd
+check_pi0 <- function(pi0, call = rlang::caller_env()) {
   if (!is.null(pi0) && (!rlang::is_double(pi0, n = 1L, finite = TRUE) || pi0 <= 0 || pi0 > 1)) {
     abort_patina(
       "{.arg pi0} must be one number above 0 and at most 1, not {.val {pi0}}.",
@@ -41,8 +50,34 @@ qvalues <- function(p, pi0 = NULL) {
       call = call
     )
   }
+}
+
+# Fewer p-values than this do not tell the share of true null hypotheses well enough to use it, nor do
+# fewer than this
+# above the point at which it is read off.
+least_for_pi0 <- 1000L
+least_above <- 20L
+
+#' The q-values of a test, and how they were made
+#'
+#' @param p p-values; `NA` where there is none.
+#' @param pi0 The user's, or `NULL`.
+#' @returns A list: `qval`, `method`, "Storey-Tibshirani", "Benjamini-Hochberg" (which is pi0 = 1) or
+#'   "given pi0", and
+#'   `pi0`.
+#' @noRd
+test_qvalues <- function(p, pval_method, pi0, call) {
+  method <- if (!is.null(pi0)) {
+    "given pi0"
+  } else if (
+    pval_method == "spatialde" ||
+      (sum(!is.na(p)) >= least_for_pi0 && sum(p > 0.89, na.rm = TRUE) >= least_above)
+  ) {
+    "Storey-Tibshirani"
+  } else {
+    pi0 <- 1
+    "Benjamini-Hochberg"
+  }
   result <- call_rust(rust_qvalues, as.double(p), pi0 %||% NA_real_, call = call)
-  q <- result$q
-  q[is.na(q)] <- NA_real_
-  structure(q, names = names(p), pi0 = result$pi0)
+  list(qval = result$q, method = method, pi0 = result$pi0)
 }

@@ -102,8 +102,8 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
 
 #' A linear model for every gene, of which the covariates' part is subtracted
 #'
-#' Covariates are made orthogonal to what is kept, and decomposed, once. A gene's coefficients come
-#' from sums over its own values, not from a matrix product whose rounding depends on the block.
+#' A gene's coefficients come from sums over its own values, not from a matrix product whose rounding
+#' depends on the block.
 #'
 #' @param covariates Spots × covariates.
 #' @param sample_id Samples with a mean of their own, which is kept like the intercept.
@@ -111,6 +111,17 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
 #'   nothing but the covariates' part, the attribute `explained` says which.
 #' @noRd
 new_regression <- function(covariates, sample_id = NULL) {
+  parts <- regression_basis(covariates, sample_id)
+  if (ncol(parts$basis) == 0L) identity else do.call(subtract_effects, parts)
+}
+
+#' Covariates, made orthogonal to what is kept, and decomposed
+#'
+#' @inheritParams new_regression
+#' @returns A list: `basis`, orthonormal columns orthogonal to the samples' means; `effects`, the covariates that
+#'   belong to them; and what `subtract_effects()` needs besides. Covariates that others determine are left out.
+#' @noRd
+regression_basis <- function(covariates, sample_id = NULL) {
   kept <- if (is.null(sample_id)) {
     matrix(1, nrow(covariates))
   } else {
@@ -120,14 +131,17 @@ new_regression <- function(covariates, sample_id = NULL) {
   used <- both$pivot[seq_len(both$rank)] - ncol(kept)
   covariates <- covariates[, used[used > 0L], drop = FALSE]
   if (ncol(covariates) == 0L) {
-    return(identity)
+    return(list(basis = covariates, effects = covariates))
   }
   probe <- utils::head(which(kept[, 1L] == 1), 5L)
   kept <- qr(kept)
   own <- qr(qr.resid(kept, covariates), tol = 0)
-  basis <- qr.Q(own)
-  effects <- t(backsolve(qr.R(own), t(covariates[, own$pivot, drop = FALSE]), transpose = TRUE))
-  subtract_effects(basis, effects, kept, probe)
+  list(
+    basis = qr.Q(own),
+    effects = t(backsolve(qr.R(own), t(covariates[, own$pivot, drop = FALSE]), transpose = TRUE)),
+    kept = kept,
+    probe = probe
+  )
 }
 
 subtract_effects <- function(basis, effects, kept, probe) {

@@ -85,6 +85,8 @@ spatial_patterns <- function(
   assay = "counts",
   normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
+  size_factors = NULL,
+  depth = c("auto", "shrunk", "regression", "offset"),
   sample_info = NULL,
   sample_id = NULL,
   tolerance = 1e-9,
@@ -94,13 +96,13 @@ spatial_patterns <- function(
   progress = interactive()
 ) {
   from <- source_options(...)
-  normalization <- checked(rlang::arg_match(normalization))
+  settings <- new_settings(normalization, covariates, size_factors, depth)
   approximation <- checked(rlang::arg_match(approximation))
   run <- new_run(threads, progress = progress)
   check_pattern_settings(n_patterns, lengthscale, restarts, seed, tolerance, max_iterations, run$call)
 
   given <- results_for_coords(coords, genes, run$call)
-  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
   report_shared_places(prepared$input)
   input <- prepared$input
   genes <- given$genes %||% test_before(prepared, approximation)
@@ -121,7 +123,7 @@ spatial_patterns <- function(
     sample_id = input$sample_id,
     spots = input$spots,
     approximation = approximation,
-    normalization = normalization
+    normalization = settings$normalization
   )
   settings <- list(
     n_patterns = as.integer(n_patterns),
@@ -161,7 +163,7 @@ pattern_expression <- function(prepared, index) {
   block <- input_block(input, index, prepared$run$call)
   status <- gene_status(block)
   usable <- status == "ok"
-  y <- prepared$normalizer(block[, usable, drop = FALSE], index[usable])
+  y <- prepared$normalizer(block[, usable, drop = FALSE], index[usable], prepared$run$threads)
   explained <- attr(y, "explained") %||% logical(ncol(y))
   largest <- apply(abs(y), 2L, max)
   if (!is.null(input$sample_id)) {

@@ -26,10 +26,12 @@
 #' batches within a slide and damaged tissue stay in, unless `covariates` name them.
 #'
 #' @section Normalization:
-#' - `"pearson"`, for counts: residuals (x - mu) / sqrt(mu + phi mu²) of a negative binomial model. The
-#'   expected count mu is the gene's share of all counts times the spot's total; phi, shared by all
-#'   genes, is the overdispersion fitted as in [stabilize()], less what differences in depth explain.
-#'   Residuals are clipped at sqrt(n), then log(total counts), or the `covariates`, regressed out.
+#' - `"pearson"`, for counts: residuals (x - mu) / sqrt(mu + phi mu²) of a negative binomial model, clipped
+#'   at
+#'   sqrt(n). The expected count mu is the gene's share times the spot's size factor; phi, shared by all
+#'   genes, is
+#'   the mean of the genes' own overdispersions. What genes have of depth beyond mu is taken out as `depth`
+#'   says.
 #' - `"anscombe"`, for counts: SpatialDE's preparation. [stabilize()], then log(total counts), or the
 #'   `covariates`, regressed out. The way to SpatialDE's own numbers.
 #' - `"none"`: `x` is already on the scale to be tested; only `covariates`, if given, are regressed out.
@@ -40,18 +42,51 @@
 #' spatial gene, 19 % (260 spots) to 86 % (1,000 spots) of the genes with 200 counts and more have p-values
 #' below 0.05. Where depth is not spatial either keeps its level.
 #'
+#' @section Size factors:
+#' `"robust"`: totals in which a gene of mean m counts with the weight 1 / (1 + phi_g m). Its overdispersion
+#' phi_g is taken over spots and over patches of 16 to 31 neighbours, whichever is more, so that a gene with a
+#' pattern of its own counts little, and one that dominates some spots next to nothing.
+#'
+#' If the totals of a panel (below 500 genes) vary smoothly, while at least a tenth of its genes do not follow
+#' them, that variation is which genes were chosen, not depth: the size factors then come from those genes
+#' alone, with a message. A panel nearly all of whose genes (nine tenths, say) are markers of one region looks
+#' the same as depth: give `size_factors` from something else, such as the volume of cells, or `"none"`.
+#'
+#' @section Depth:
+#' Genes follow depth with exponents of their own, near 1. If all are taken to be proportional to it
+#' (`"offset"`), a gene with another exponent is spatial where depth is; a `"regression"` on log(size factor)
+#' takes away whatever signal goes along with depth. `"shrunk"` takes as much as the data leave open. Depth is
+#' split into a smooth part (a linear function of the coordinates in each patch) and the rest, which no smooth
+#' signal can enter. The rest tells each gene's exponent, with an error; over genes exponents have the standard
+#' deviation tau around 1; and from both follows what is likely of the gene's exponent, which is taken out, and
+#' how uncertain that is, which is allowed for along the smooth part of depth. tau is the lesser of what the
+#' rest (plus one standard error) and the middle of the genes in the smooth part say, and at most 0.5. Several
+#' samples share a gene's exponent. A message, the header and `attr(x, "patina")$depth` tell what was found.
+#'
+#' Spots with less than a tenth of the median size factor have residuals and leverage as if they had so much,
+#' and those of hardly any counts are named in a warning; [filter_spots()] leaves them out.
+#'
+#' @section q-values:
+#' With fewer than 1,000 p-values, or fewer than 20 above 0.89, the share pi0 of genes without a pattern cannot
+#' be told well: q-values are then Benjamini and Hochberg's (pi0 = 1). Otherwise pi0 is estimated ([qvalues()]),
+#' as it always is with `pval_method = "spatialde"`. The header and `attr(x, "patina")$qvalues` tell which.
+#'
 #' @section Large tissues:
 #' `approximation` says how the kernels' matrices are brought into a form that the likelihood can use.
 #' - `"exact"`: a dense eigendecomposition. O(n³) time and O(n²) memory: for each kernel about 20 seconds
 #'   and 130 MB with 4,000 spots.
-#' - `"pivoted_cholesky"`: a low-rank factor that leaves at most a share of 1e-11 of the matrix's trace. With
-#'   4,000 spots, log likelihood ratios up to 2,200 were within 0.02 of the exact ones. The rank is small for
+#' - `"pivoted_cholesky"`: a low-rank factor that leaves at most a share of 1e-11 of the matrix's trace.
+#'   With
+#'   4,000 spots, log likelihood ratios up to 2,200 were within 0.02 of the exact ones. The rank is small
+#'   for
 #'   long lengthscales, and close to the number of spots below 3 spacings. (A spacing is the median distance
 #'   of a spot to its nearest neighbour.) A `"PER"` kernel, which has negative eigenvalues, gets the engine
 #'   `"landmarks"` instead: the eigenvalues in the space that its columns at some spots span, with what is
 #'   missing measured by random vectors.
-#' - `"krylov"`: Lanczos quadrature on a sparse matrix, gene by gene, for short lengthscales. It goes on until
-#'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240 steps
+#' - `"krylov"`: Lanczos quadrature on a sparse matrix, gene by gene, for short lengthscales. It goes on
+#'   until
+#'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240
+#'   steps
 #'   up to 1.25 spacings and 45 above, where deltas below about 0.4 are out of reach; the log determinant is
 #'   known to 0.02. SE kernels only, and only their scores go into p-values.
 #' - `"grid"`: quadratic forms alone, without likelihoods, for any number of spots up to 10 million: sums over
@@ -101,7 +136,8 @@
 #' @section SpatialDE's names:
 #' | patina | SpatialDE |
 #' | --- | --- |
-#' | gene, lengthscale, fsv, delta, loglik, bic, pval, qval | g, l, FSV, max_delta, max_ll, BIC, pval, qval |
+#' | gene, lengthscale, fsv, delta, loglik, bic, pval, qval | g, l, FSV, max_delta, max_ll, BIC, pval, qval
+#' |
 #' | llr | LLR, without SpatialDE's excess of about 1 / (4 n) |
 #' | loglik_null | max_ll_null, which has n - 1 in the variance's denominator |
 #' | mean | max_mu_hat |
@@ -142,13 +178,24 @@
 #'   differences in depth out of the result), `"anscombe"` (counts; as SpatialDE did) or `"none"` (values
 #'   that are ready to be tested). More under Normalization in [spatial_test()].
 #' @param covariates A one-sided formula over `sample_info` (or the colData) of what is to be regressed
-#'   out. `total_counts` is available for counts even if the table lacks it.
-#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`,
-#'   `"matern32"` (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
+#'   out. `total_counts` is available for counts even if the table lacks it. Unless `depth` says otherwise
+#'   they take the place of what would be done about depth: `~ 1` leaves genes proportional to it,
+#'   `~ log(total_counts)` is the plain regression.
+#' @param size_factors How much each spot yields, for counts: `"robust"` (the default with `"pearson"`),
+#'   `"total"` (total counts), `"none"` (all the same), the name of a column of `sample_info` (or the
+#'   colData), or a positive number for each spot. More under Size factors in [spatial_test()].
+#' @param depth What is done about genes that are not proportional to the size factors, with `"pearson"`:
+#'   `"shrunk"` (slopes as free as the data leave them), `"regression"` (on the logarithm of the size factors)
+#'   or `"offset"` (nothing). `"auto"` is `"shrunk"`, or `"offset"` if there are `covariates`. More under Depth
+#'   in [spatial_test()].
+#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`, `"matern32"`
+#'   (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
 #' @param lengthscales Lengthscales of the SE and Matérn kernels and periods of the cosine, in units of
 #'   `coords`. By default ten, log-spaced from half the smallest non-zero to twice the largest distance of two
 #'   spots.
 #' @param pval_method `"calibrated"` or `"spatialde"`; see below.
+#' @param pi0 The share of genes without a spatial pattern, for q-values; by default estimated where that can
+#'   be done. See q-values.
 #' @param approximation How kernels over many spots are decomposed: `"auto"` (the way that suits the kernel
 #'   and the number of spots; up to 1,000 of them always the exact one), `"exact"`, `"pivoted_cholesky"`,
 #'   `"krylov"` or, for [spatial_test()] only, `"grid"`. See Large tissues in [spatial_test()].
@@ -195,7 +242,9 @@
 #'   \item{fit}{`"likelihood"` or `"moments"`: what the row's lengthscale, `fsv` and variances come from; with
 #'     moments `llr`, `fsv_se` and the columns of likelihoods are `NA`}
 #' }
-#' Its attribute `patina` records the kernels, the method and the normalization;
+#' Its attribute `patina` records the kernels, the method and the normalization; what is known of depth
+#' (`depth`: its fsv, `phi`,
+#' `tau`, the size factors' kind and quantiles) and of q-values (`qvalues`: `method`, `pi0`);
 #' [summary()][summary.patina_test] and [top_genes()] are the first looks at it.
 #'
 #' @section Errors:
@@ -224,9 +273,12 @@ spatial_test <- function(
   ...,
   normalization = c("pearson", "anscombe", "none"),
   covariates = NULL,
+  size_factors = NULL,
+  depth = c("auto", "shrunk", "regression", "offset"),
   kernels = "SE",
   lengthscales = NULL,
   pval_method = c("calibrated", "spatialde"),
+  pi0 = NULL,
   approximation = c("auto", "exact", "pivoted_cholesky", "krylov", "grid"),
   fit = c("auto", "likelihood", "moments"),
   assay = "counts",
@@ -237,10 +289,11 @@ spatial_test <- function(
   progress = interactive()
 ) {
   from <- source_options(...)
-  normalization <- checked(rlang::arg_match(normalization))
+  settings <- new_settings(normalization, covariates, size_factors, depth)
   pval_method <- checked(rlang::arg_match(pval_method))
   approximation <- checked(rlang::arg_match(approximation))
   fit <- checked(rlang::arg_match(fit))
+  check_pi0(pi0)
   run <- new_run(threads, BPPARAM, progress)
   check_fit(fit, pval_method, approximation, run$call)
   if (!is.null(results_for_coords(coords, NULL, run$call)$genes)) {
@@ -253,18 +306,21 @@ spatial_test <- function(
     )
   }
 
-  prepared <- prepare(x, coords, assay, from, sample_info, sample_id, normalization, covariates, run)
+  prepared <- prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
   report_shared_places(prepared$input)
   kernels <- kernel_table(kernels, lengthscales, prepared$input, run$call)
-  test <- test_genes(prepared, kernels, pval_method, approximation, fit)
+  test <- test_genes(prepared, kernels, pval_method, approximation, fit, pi0)
+  report_depth(test$depth)
   new_result(
     test$result,
     "patina_test",
     prepared$input,
     kernels = test$kernels,
     approximation = approximation,
-    normalization = normalization,
+    normalization = settings$normalization,
     pval_method = pval_method,
+    qvalues = test$qvalues,
+    depth = test$depth,
     # not without being watched: otherwise the same call gives the same object
     seconds = if (progress) proc.time()[["elapsed"]] - run$started
   )
@@ -274,9 +330,12 @@ spatial_test <- function(
 #'
 #' @param prepared From `prepare()`.
 #' @param kernels From `kernel_table()`.
-#' @returns A list: `result`, the tibble that `spatial_test()` documents, and `kernels`, what was fitted.
+#' @param pi0 See `test_qvalues()`.
+#' @returns A list: `result`, the tibble that `spatial_test()` documents; `kernels`, what was fitted;
+#'   `qvalues`, how they
+#'   were made; `depth`, see `describe_depth()`.
 #' @noRd
-test_genes <- function(prepared, kernels, pval_method, approximation, fit) {
+test_genes <- function(prepared, kernels, pval_method, approximation, fit = "auto", pi0 = NULL) {
   input <- prepared$input
   n <- length(input$spots)
   calibrated <- pval_method == "calibrated" && enough_spots(input)
@@ -292,6 +351,7 @@ test_genes <- function(prepared, kernels, pval_method, approximation, fit) {
   } else {
     fits[c("pval", "log10_pval")]
   }
+  q <- test_qvalues(p$pval, pval_method, pi0, prepared$run$call)
   tested <- fits$status == "ok"
   kernel <- fits$kernel
   # what one looks at first comes first, so that it is what print() has room for
@@ -302,7 +362,7 @@ test_genes <- function(prepared, kernels, pval_method, approximation, fit) {
     fsv = fits$fsv,
     llr = fits$llr,
     pval = p$pval,
-    qval = call_rust(rust_qvalues, p$pval, NA_real_, call = prepared$run$call)$q,
+    qval = q$qval,
     rank = rank(p$log10_pval, ties.method = "min", na.last = "keep"),
     n = n,
     model = fitter$kernels$model[kernel],
@@ -317,7 +377,12 @@ test_genes <- function(prepared, kernels, pval_method, approximation, fit) {
     bic = fits$bic,
     fit = ifelse(tested, fits$by, NA_character_)
   )
-  list(result = result, kernels = fitter$description)
+  list(
+    result = result,
+    kernels = fitter$description,
+    qvalues = q[c("method", "pi0")],
+    depth = describe_depth(prepared, fitter)
+  )
 }
 
 #' Can variances and lengthscales come from what is asked for?

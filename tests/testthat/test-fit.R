@@ -37,13 +37,13 @@ expect_second_block_failed <- function(fits, good) {
 
 # A block that kills whoever works on it is lost, and no other.
 expect_killed_block <- function(workers) {
-  killed <- small_fitter(\(block, genes) if (3 %in% genes) tools::pskill(Sys.getpid(), 9) else block)
+  killed <- small_fitter(\(block, genes, threads) if (3 %in% genes) tools::pskill(Sys.getpid(), 9) else block)
   expect_warning(
     fits <- fit_all(killed, workers),
     "2 genes in 1 block failed.*g3.*g4.*worker ended",
     class = "patina_warning_failed_genes"
   )
-  expect_second_block_failed(fits, fit_all(small_fitter(\(block, genes) block)))
+  expect_second_block_failed(fits, fit_all(small_fitter(\(block, genes, threads) block)))
 }
 
 # The temporary folder of a test, empty at its end.
@@ -100,16 +100,16 @@ test_that("workers in processes of their own read the spectra; failures and deat
   expect_identical(fit_small(tissue, BPPARAM = workers), fit_small(tissue))
   expect_empty(folder)
 
-  broken <- small_fitter(\(block, genes) if (3 %in% genes) stop("no memory") else block)
+  broken <- small_fitter(\(block, genes, threads) if (3 %in% genes) stop("no memory") else block)
   expect_warning(
     fits <- fit_all(broken, workers),
     "2 genes in 1 block failed.*g3.*g4.*no memory",
     class = "patina_warning_failed_genes"
   )
-  good <- fit_all(small_fitter(\(block, genes) block))
+  good <- fit_all(small_fitter(\(block, genes, threads) block))
   expect_second_block_failed(fits, good)
   expect_error(
-    fit_all(small_fitter(\(block, genes) stop("no disk")), workers),
+    fit_all(small_fitter(\(block, genes, threads) stop("no disk")), workers),
     "fitted no gene.*no disk",
     class = "patina_error_workers"
   )
@@ -132,7 +132,7 @@ test_that("a worker that is killed costs the genes of one block", {
   expect_killed_block(workers)
   expect_false(BiocParallel::bpisup(workers))
   expect_empty(folder)
-  whole <- small_fitter(\(block, genes) block)
+  whole <- small_fitter(\(block, genes, threads) block)
   expect_identical(fit_all(whole, workers), fit_all(whole))
 })
 
@@ -143,7 +143,7 @@ test_that("what a dead worker was at is tried once more", {
   folder <- local_empty_tempdir()
   workers <- BiocParallel::MulticoreParam(2)
   marker <- withr::local_tempfile()
-  once <- eval(bquote(\(block, genes) {
+  once <- eval(bquote(\(block, genes, threads) {
     if (3 %in% genes && !file.exists(.(marker))) {
       file.create(.(marker))
       tools::pskill(Sys.getpid(), 9)
@@ -152,13 +152,13 @@ test_that("what a dead worker was at is tried once more", {
   }))
   expect_no_warning(fits <- fit_all(small_fitter(once), workers))
   expect_true(file.exists(marker))
-  expect_identical(fits, fit_all(small_fitter(\(block, genes) block)))
+  expect_identical(fits, fit_all(small_fitter(\(block, genes, threads) block)))
   expect_empty(folder)
 })
 
 test_that("a finished fit is kept in its file, and one that cannot be written is returned", {
   folder <- withr::local_tempdir()
-  small <- small_fitter(\(block, genes) block)
+  small <- small_fitter(\(block, genes, threads) block)
   shared <- list(
     folder = folder,
     spectra = write_spectra(small$fitter$test, folder, NULL),
@@ -178,7 +178,7 @@ test_that("a finished fit is kept in its file, and one that cannot be written is
 test_that("nobody else can read what is written for workers", {
   skip_on_os("windows")
   withr::local_options(patina.tempdir = withr::local_tempdir())
-  small <- small_fitter(\(block, genes) block)
+  small <- small_fitter(\(block, genes, threads) block)
   folder <- spectra_folder(NULL)
   withr::defer(forget_spectra(folder))
   spectra <- write_spectra(small$fitter$test, folder, NULL)
@@ -188,7 +188,7 @@ test_that("nobody else can read what is written for workers", {
 test_that("what was read before a file vanished is kept", {
   skip_if_not_installed("HDF5Array")
   small_blocks()
-  small <- small_fitter(\(block, genes) block)
+  small <- small_fitter(\(block, genes, threads) block)
   good <- fit_all(small)
   tissue <- small_tissue()
   vanishing <- function() {
@@ -197,7 +197,7 @@ test_that("what was read before a file vanished is kept", {
       HDF5Array::writeHDF5Array(tissue$y, file, "y", chunkdim = c(2L, 40L)),
       tissue$coords
     )
-    small$prepared$normalizer <- function(block, genes) {
+    small$prepared$normalizer <- function(block, genes, threads) {
       unlink(file)
       block
     }
@@ -287,7 +287,7 @@ test_that("a folder that cannot be written to is an error", {
 test_that("a full disk is an error, and leaves nothing behind", {
   skip_if_not(file.exists("/dev/full"), "there is no device that is always full")
   folder <- withr::local_tempdir()
-  small <- small_fitter(\(block, genes) block)
+  small <- small_fitter(\(block, genes, threads) block)
   # the name under which the core writes before the file is complete
   partial <- file.path(folder, sprintf("spectra.bin.%d.partial", Sys.getpid()))
   file.symlink("/dev/full", partial)
@@ -302,7 +302,7 @@ test_that("a full disk is an error, and leaves nothing behind", {
 test_that("an interrupt leaves no files", {
   skip_if_not_installed("BiocParallel")
   folder <- local_empty_tempdir()
-  stopped <- small_fitter(\(block, genes) rlang::interrupt())
+  stopped <- small_fitter(\(block, genes, threads) rlang::interrupt())
   result <- tryCatch(fit_all(stopped, BiocParallel::SerialParam()), interrupt = \(cnd) "interrupted")
   expect_identical(result, "interrupted")
   expect_empty(folder)
@@ -317,9 +317,9 @@ test_that("what is sent to workers is small", {
   small <- small_tissue(n = 100, genes = 200)
   input <- as_input(exp(small$y) |> round(), small$coords)
   normalizers <- list(
-    new_normalizer(input, "anscombe"),
-    new_normalizer(input, "pearson"),
-    new_normalizer(input, "none", ~ seq(100))
+    new_normalizer(input, new_settings("anscombe")),
+    new_normalizer(input),
+    new_normalizer(input, new_settings("none", ~ seq(100)))
   )
   for (normalizer in normalizers) {
     expect_lt(length(serialize(normalizer, NULL)), 2e4)

@@ -75,9 +75,9 @@ test_that("an assay on disk stays there", {
   for (input in list(as_input(x, coords), as_input(se, coords))) {
     expect_s4_class(input$values, "DelayedMatrix")
     expect_identical(input_block(input, c(3, 1)), dense_block)
-    in_memory <- new_normalizer(as_input(counts, coords), "pearson")
+    in_memory <- new_normalizer(as_input(counts, coords))
     expect_identical(
-      new_normalizer(input, "pearson")(dense_block, c(3, 1)),
+      new_normalizer(input)(dense_block, c(3, 1)),
       in_memory(dense_block, c(3, 1))
     )
   }

@@ -176,7 +176,7 @@ test_that("plot_genes() reads data frames and Bioconductor objects", {
 test_that("residuals are those that the test works on, whichever genes are shown", {
   input <- as_input(tissue$counts, tissue$coords)
   for (normalization in c("anscombe", "pearson")) {
-    normalize <- new_normalizer(input, normalization, NULL)
+    normalize <- new_normalizer(input, new_settings(normalization))
     all <- normalize(input_block(input, 1:4), 1:4)
     plot <- plot_genes(
       tissue$counts,

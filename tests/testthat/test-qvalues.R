@@ -19,3 +19,23 @@ test_that("bad p-values are named", {
     qvalues(0.5, pi0 = 2)
   })
 })
+
+test_that("panels get Benjamini-Hochberg's q-values, and pi0 can be given", {
+  p <- c(seq(0.001, 0.05, length.out = 90), seq(0.06, 0.9, length.out = 45))
+  few <- test_qvalues(p, "calibrated", NULL, NULL)
+  expect_equal(few$qval, stats::p.adjust(p, "BH"))
+  expect_true(all(few$qval >= p))
+  expect_identical(few[c("method", "pi0")], list(method = "Benjamini-Hochberg", pi0 = 1))
+  expect_lt(test_qvalues(p, "spatialde", NULL, NULL)$pi0, 0.1)
+  expect_equal(test_qvalues(p, "calibrated", 0.5, NULL)$qval, 0.5 * few$qval)
+  many <- (1:2000) / 2001
+  expect_identical(test_qvalues(many, "calibrated", NULL, NULL)$method, "Storey-Tibshirani")
+  # hardly a large p-value: pi0 cannot be told
+  expect_identical(test_qvalues(many^8 / 2, "calibrated", NULL, NULL)$pi0, 1)
+  tissue <- example_tissue(60, 20)
+  coords <- tissue$sample_info[c("x", "y")]
+  expect_error(spatial_test(tissue$counts, coords, pi0 = 2), "pi0", class = "patina_error_argument")
+  result <- spatial_test(tissue$counts, coords, pi0 = 0.4)
+  expect_equal(result$qval, 0.4 * stats::p.adjust(result$pval, "BH"))
+  expect_identical(attr(result, "patina")$qvalues, list(method = "given pi0", pi0 = 0.4))
+})

@@ -1,6 +1,7 @@
 //! R's way into patina-core: conversions and nothing else.
 
 mod convert;
+mod depth;
 mod patterns;
 mod qvalue;
 mod run;
@@ -18,6 +19,7 @@ fn rust_silence_panics() {
 extendr_module! {
     mod patina;
     fn rust_silence_panics;
+    use depth;
     use patterns;
     use qvalue;
     use spatial_test;

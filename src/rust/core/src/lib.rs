@@ -53,6 +53,7 @@
 //! # Ok::<(), patina_core::Error>(())
 //! ```
 
+pub mod depth;
 mod eigen;
 pub mod engine;
 pub mod error;
@@ -70,6 +71,7 @@ pub mod model;
 pub mod model_search;
 pub mod moment_fit;
 pub mod null;
+pub mod patches;
 pub mod patterns;
 pub mod prepare;
 pub mod qvalue;
