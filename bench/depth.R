@@ -83,16 +83,14 @@ simulate_tissue <- function(log_depth, totals, exponent = 1, log_pattern = 0) {
 # decomposed once for all tissues, since their locations are the same.
 tester <- function(coords) {
   ns <- asNamespace("patina")
-  any_counts <- matrix(0, 1L, nrow(coords))
-  input <- ns$as_input(any_counts, coords)
-  threads <- ns$resolve_threads(NULL)
-  kernels <- ns$kernel_table("SE", NULL, input, NULL)
-  fitter <- ns$prepare_fitter(input, kernels, TRUE, threads, NULL)
+  run <- ns$new_run(NULL)
+  kernels <- ns$kernel_table("SE", NULL, ns$as_input(matrix(0, 1L, nrow(coords)), coords), NULL)
+  fitter <- ns$prepare_fitter(ns$as_input(matrix(0, 1L, nrow(coords)), coords), kernels, TRUE, "auto", run)
   function(counts, genes, preparation) {
-    input <- ns$as_input(counts, coords)
-    normalizer <- ns$new_normalizer(input, preparation[[1L]], preparation[[2L]])
-    fits <- ns$fit_genes(fitter, input, normalizer, seq_len(genes), threads, FALSE, NULL)
-    list(pval = fits$pval, phi = attr(normalizer, "phi"))
+    settings <- ns$new_settings(preparation[[1L]], preparation[[2L]])
+    prepared <- ns$prepare(counts, coords, "counts", NULL, NULL, settings, run)
+    fits <- ns$fit_genes(fitter, prepared, seq_len(genes))
+    list(pval = fits$pval, phi = attr(prepared$normalizer, "phi"))
   }
 }
 

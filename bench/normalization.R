@@ -15,7 +15,7 @@ library(patina)
 
 arguments <- commandArgs(trailingOnly = TRUE)
 n_tissues <- if (length(arguments) > 0L) as.integer(arguments[[1L]]) else 4L
-parts <- if (length(arguments) > 1L) arguments[-1L] else c("level", "power", "size_factors", "panel", "junk")
+parts <- if (length(arguments) > 1L) arguments[-1L] else c("level", "power", "other", "size_factors", "panel", "junk")
 folder <- file.path(
   dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))),
   "results"
@@ -379,7 +379,8 @@ table[rounded] <- lapply(table[rounded], round, digits = 4L)
 dir.create(folder, showWarnings = FALSE)
 path <- file.path(folder, "normalization.csv")
 if (file.exists(path)) {
+  # what was not run this time stays
   old <- read.csv(path, check.names = FALSE)
-  table <- rbind(old[!old$part %in% table$part & !old$n %in% table$n[table$part == "level"], ], table)
+  table <- rbind(old[!paste(old$part, old$n) %in% paste(table$part, table$n), ], table)
 }
 write.csv(table, path, row.names = FALSE)
