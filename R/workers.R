@@ -52,7 +52,7 @@ fit_on_workers <- function(fitter, prepared, blocks, tick) {
     folder = folder,
     spectra = spectra,
     fitter = fitter["spots"],
-    normalizer = prepared$normalizer,
+    normalizer = only_function(prepared$normalizer),
     run = list(
       threads = max(1L, run$threads %/% BiocParallel::bpnworkers(workers)),
       block_genes = run$block_genes
@@ -306,4 +306,11 @@ abort_spectra <- function(folder, reason, call) {
     class = "tempdir",
     call = call
   )
+}
+
+#' A normalizer without its attributes, which tell the user what was found and which workers have no use for
+#' @noRd
+only_function <- function(normalizer) {
+  attributes(normalizer) <- NULL
+  normalizer
 }

@@ -57,7 +57,6 @@ test_that("x", {
     test(new.env()),
     test(~y),
     test(factor(c("a", "b"))),
-    test(y > 0),
     test(y + 1i),
     test(matrix(as.character(y), 8)),
     test(array(1, c(8, 40, 2))),

@@ -322,7 +322,7 @@ test_that("what is sent to workers is small", {
     new_normalizer(input, new_settings("none", ~ seq(100)))
   )
   for (normalizer in normalizers) {
-    expect_lt(length(serialize(normalizer, NULL)), 2e4)
+    expect_lt(length(serialize(only_function(normalizer), NULL)), 2e4)
   }
   sent <- worker_input(input, 1:2)
   expect_lt(length(serialize(sent, NULL)), 2e3)

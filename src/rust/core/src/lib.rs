@@ -23,7 +23,7 @@
 //! let mut random = SplitMix64::new(1, &[]);
 //! let coords = Mat::from_fn(80, 2, |_, _| 10.0 * random.uniform());
 //! let y = Mat::from_fn(80, 20, |i, g| {
-//!     let wave = if g < 5 { (coords[(i, 0)] + 0.1 * g as f64).sin() } else { 0.0 };
+//!     let wave = if g < 5 { 2.0 * (coords[(i, 0)] + 0.1 * g as f64).sin() } else { 0.0 };
 //!     wave + random.normal()
 //! });
 //!
@@ -40,7 +40,7 @@
 //! let fits = test.fit(y.as_ref())?;
 //! let p: Vec<f64> = fits.iter().map(|fit| fit.calibrated.map_or(f64::NAN, |p| p.pval)).collect();
 //! let q = qvalues(&p, None)?;
-//! let found: Vec<usize> = (0..20).filter(|&g| q[g] < 0.05).collect();
+//! let found: Vec<usize> = (0..20).filter(|&g| q[g] < 0.01).collect();
 //! assert_eq!(found, [0, 1, 2, 3, 4]);
 //! assert!(compare(&fits[0]).is_some_and(|families| families.probabilities[1] > 0.5));
 //!
