@@ -13,7 +13,7 @@ run_command_line <- function(args) {
       if (options$help) {
         return(0L)
       }
-      write_tables(analyse_files(options))
+      write_results(analyse_files(options), options)
       0L
     },
     patina_error = function(cnd) report_failure(cnd, 2L),
@@ -42,13 +42,15 @@ command_line_parser <- function() {
   option <- optparse::make_option
   optparse::OptionParser(
     prog = "patina",
-    usage = "%prog [options] COUNTS COORDINATES RESULTS",
+    usage = "%prog [options] COUNTS COORDINATES RESULTS\n       patina [options] TISSUE.h5ad RESULTS",
     description = paste(
       "Finds genes whose expression depends on position in the tissue.",
       "COUNTS is a table of numbers with names in its first row and first column: spots in",
       "rows and genes in columns, or the other way round (the names of the spots tell which).",
+      "Or a folder (matrix.mtx, barcodes, features) or .h5 file of 10x Genomics; - is the standard input.",
       "COORDINATES has a row for each spot to be used: its name, then its coordinates and",
-      "whatever else is known of it. RESULTS is written: a row for each gene.",
+      "whatever else is known of it. RESULTS is written: a row for each gene; - is the standard output.",
+      "An AnnData file (.h5ad) has its own coordinates; if RESULTS is one, it is a copy with results in var.",
       "Files may be comma or tab separated (.csv, .tsv, .txt) and compressed (.gz). In those that are",
       "written a name that begins with = + - or @ has an apostrophe in front, so that no spreadsheet",
       "takes it for a formula and runs it.",
@@ -126,6 +128,13 @@ command_line_parser <- function() {
         metavar = "L",
         help = "the patterns' lengthscale, or several (1,2,4) to choose from"
       ),
+      option(
+        "--report",
+        metavar = "FILE",
+        help = "also write a report, one HTML page with tables and pictures"
+      ),
+      option("--layer", metavar = "NAME", help = "layer of an AnnData file [counts if there is one, else X]"),
+      option("--version", action = "store_true", default = FALSE, help = "say which version this is"),
       option("--threads", type = "integer", metavar = "N", help = "threads to use [all cores]")
     )
   )
@@ -155,7 +164,16 @@ parse_command_line <- function(args) {
     options$help <- TRUE
     return(options)
   }
+  if (options$version) {
+    cat("patina ", format(utils::packageVersion("patina")), "\n", sep = "")
+    options$help <- TRUE
+    return(options)
+  }
+  check_option_numbers(options)
   files <- parsed$args
+  if (length(files) == 2L && is_h5ad(files[[1L]])) {
+    files <- c(files[[1L]], NA, files[[2L]])
+  }
   if (length(files) != 3L) {
     command_line_error(c(
       "Three files are needed, COUNTS COORDINATES RESULTS, not {length(files)}.",
@@ -171,17 +189,32 @@ parse_command_line <- function(args) {
   options$columns <- if (!is.null(options$columns)) strsplit(options$columns, ",")[[1L]]
   options$covariates <- parse_formula(options$covariates)
   outputs <- output_paths(options)
-  if (anyDuplicated(true_paths(c(outputs, options$counts, options$coordinates)))) {
+  files <- stats::na.omit(c(outputs, options$counts, options$coordinates))
+  if (anyDuplicated(true_paths(files[files != "-"]))) {
     command_line_error("Every file to be written needs a name of its own, which is no input's.")
   }
-  for (path in outputs) {
+  for (path in outputs[outputs != "-"]) {
     check_writable(path)
   }
   options
 }
 
 output_paths <- function(options) {
-  unlist(options[c("results", "models", "patterns", "pattern_values")])
+  unlist(options[c("results", "models", "patterns", "pattern_values", "report")])
+}
+
+# What is no number is NA to optparse, with a warning.
+check_option_numbers <- function(options) {
+  if (!isTRUE(options$fdr > 0 && options$fdr < 1)) {
+    command_line_error("--fdr must be a number between 0 and 1, such as 0.05.")
+  }
+  if (!is.null(options$threads) && !isTRUE(options$threads >= 1)) {
+    command_line_error("--threads must be a whole number of at least 1.")
+  }
+}
+
+is_h5ad <- function(path) {
+  grepl("[.]h5ad$", path, ignore.case = TRUE)
 }
 
 # "4", "2:8" or "1,2,4" as numbers.
@@ -201,42 +234,87 @@ parse_numbers <- function(text, option) {
 
 # Analysis ----------------------------------------------------------------------------------------
 
-# The tables to write: a list of data frames named by their paths.
+# What there is to write: `tables`, a list of data frames named by their paths, and what a report needs.
 analyse_files <- function(options) {
-  samples <- read_spots_file(options$coordinates)
-  coords <- pick_coordinates(samples, options$columns, options$coordinates)
-  check_formula_columns(options$covariates, names(samples), options$coordinates)
-  counts <- read_counts_file(options$counts, rownames(samples))
-  prepared <- list(
-    counts,
-    coords,
-    sample_info = samples,
-    normalization = options$normalization,
-    threads = options$threads
-  )
-  prepared$covariates <- options$covariates
-  prepared$sample_id <- options$sample
-
+  prepared <- command_line_input(options)
   how <- options[c("pval_method", "approximation")]
   results <- do.call(spatial_test, c(prepared, how))
   hits <- results[which(results$qval < options$fdr), ]
   say(nrow(results), " genes tested, ", nrow(hits), " at a q-value below ", options$fdr)
-  tables <- stats::setNames(list(results), options$results)
+  done <- list(
+    tables = stats::setNames(list(results), options$results),
+    results = results,
+    prepared = prepared
+  )
 
-  if (nrow(hits) == 0L && length(output_paths(options)) > 1L) {
-    say("no such gene, so only ", options$results, " is written")
-    return(tables)
+  wants_hits <- !is.null(options$models) || !is.null(options$patterns)
+  if (nrow(hits) == 0L && wants_hits) {
+    say("no such gene, so neither models nor patterns are written")
+    return(done)
   }
   if (!is.null(options$models)) {
-    tables[[options$models]] <- do.call(model_search, c(prepared, list(genes = hits)))
+    done$models <- do.call(model_search, c(prepared, list(genes = hits)))
+    done$tables[[options$models]] <- done$models
   }
   if (!is.null(options$patterns)) {
     settings <- Filter(Negate(is.null), options[c("n_patterns", "lengthscale")])
-    patterns <- do.call(spatial_patterns, c(prepared, list(genes = hits$gene), settings))
-    tables[[options$patterns]] <- patterns$genes
+    done$patterns <- do.call(spatial_patterns, c(prepared, list(genes = hits$gene), settings))
+    done$tables[[options$patterns]] <- done$patterns$genes
     if (!is.null(options$pattern_values)) {
-      tables[[options$pattern_values]] <- patterns$patterns
+      done$tables[[options$pattern_values]] <- done$patterns$patterns
     }
   }
-  tables
+  done
+}
+
+# The arguments that all verbs share.
+command_line_input <- function(options) {
+  prepared <- list(normalization = options$normalization, threads = options$threads)
+  if (is_h5ad(options$counts)) {
+    if (!is.na(options$coordinates)) {
+      command_line_error("An AnnData file has its own coordinates: give it and RESULTS only.")
+    }
+    prepared <- c(list(options$counts), prepared)
+    prepared$coords <- options$columns
+    prepared$layer <- options$layer
+  } else {
+    samples <- read_spots_file(options$coordinates)
+    check_formula_columns(options$covariates, names(samples), options$coordinates)
+    coords <- pick_coordinates(samples, options$columns, options$coordinates)
+    counts <- read_counts_file(options$counts, rownames(samples))
+    kept <- colnames(counts)
+    coords <- coords[kept, , drop = FALSE]
+    samples <- samples[kept, , drop = FALSE]
+    prepared <- c(list(counts, coords, sample_info = samples), prepared)
+  }
+  prepared$covariates <- options$covariates
+  prepared$sample_id <- options$sample
+  prepared
+}
+
+write_results <- function(done, options) {
+  tables <- done$tables
+  into_file <- is_h5ad(options$counts) && is_h5ad(options$results)
+  if (into_file) {
+    tables <- tables[-1L]
+  }
+  if (length(tables) > 0L) {
+    write_tables(tables)
+  }
+  if (into_file) {
+    add_results(options$counts, done$results, file = options$results, overwrite = TRUE)
+  }
+  if (!is.null(options$report)) {
+    shown <- done$prepared
+    shown$threads <- NULL
+    unnamed <- !nzchar(names(shown))
+    names(shown)[unnamed] <- c("x", "coords")[seq_len(sum(unnamed))]
+    given <- list(
+      results = done$results,
+      patterns = done$patterns,
+      models = done$models,
+      file = options$report
+    )
+    do.call(patina_report, c(given, shown))
+  }
 }

@@ -38,6 +38,7 @@ separator_of <- function(path, header) {
 #' @return A data.frame whose row names are the first column.
 #' @noRd
 read_named_table <- function(path, numeric) {
+  path <- regular_file(path)
   if (!file.exists(path) || dir.exists(path)) {
     command_line_error("Cannot read {path}: there is no such file.")
   }
@@ -102,26 +103,102 @@ plain_reason <- function(message) {
   sub("elements$", "cells", message)
 }
 
-read_counts_file <- function(path, spots) {
-  table <- read_named_table(path, numeric = TRUE)
-  values <- do.call(cbind, table$values)
-  dimnames(values) <- list(table$rows, table$columns)
-  if (!any(spots %in% table$rows) && any(spots %in% table$columns)) {
-    values <- t(values)
+#' A file that can be read twice: what comes through a pipe is kept
+#' @noRd
+regular_file <- function(path) {
+  piped <- path == "-" || (file.exists(path) && !dir.exists(path) && file.size(path) %in% c(0, NA))
+  if (!piped) {
+    return(path)
   }
-  absent <- setdiff(spots, rownames(values))
-  if (length(absent) > 0L) {
+  con <- file(if (path == "-") "stdin" else path, "rb", raw = TRUE)
+  on.exit(close(con))
+  kept <- tempfile("patina-piped-")
+  out <- file(kept, "wb")
+  on.exit(close(out), add = TRUE, after = FALSE)
+  while (length(part <- readBin(con, "raw", 1e6)) > 0L) {
+    writeBin(part, out)
+  }
+  kept
+}
+
+#' Counts with genes in rows, of those spots that have coordinates
+#' @noRd
+read_counts_file <- function(path, spots) {
+  values <- if (dir.exists(path)) {
+    read_10x_folder(path)
+  } else if (grepl("[.]h5$", path, ignore.case = TRUE)) {
+    read_10x_h5(path)
+  } else {
+    read_counts_table(path, spots)
+  }
+  known <- spots %in% colnames(values)
+  if (!any(known)) {
     command_line_error(c(
-      "{length(absent)} spot{?s} of the coordinates are not in {path}: {.val {first_few(absent)}}.",
+      "None of the {length(spots)} spot{?s} of the coordinates {?is/are} in {path}: {.val {first_few(spots)}}.",
       i = "Names must agree; they are in the first row or column of the table of counts."
     ))
   }
-  others <- nrow(values) - length(spots)
+  others <- ncol(values) - sum(known)
   if (others > 0L) {
     say(others, " spots of ", path, " have no coordinates and are left out")
   }
-  # Genes in rows, which is how matrices of counts are given.
-  t(values[spots, , drop = FALSE])
+  if (!all(known)) {
+    say(sum(!known), " spots of the coordinates have no counts and are left out")
+  }
+  values[, spots[known], drop = FALSE]
+}
+
+read_counts_table <- function(path, spots) {
+  table <- read_named_table(path, numeric = TRUE)
+  values <- do.call(cbind, table$values)
+  dimnames(values) <- list(table$rows, table$columns)
+  # genes in rows, which is how matrices of counts are given
+  by_gene <- !any(spots %in% table$rows) && any(spots %in% table$columns)
+  if (by_gene) values else t(values)
+}
+
+#' The folder that Cell Ranger and Space Ranger write
+#' @noRd
+read_10x_folder <- function(path) {
+  find <- function(names) {
+    candidates <- file.path(path, c(names, paste0(names, ".gz")))
+    found <- candidates[file.exists(candidates)]
+    if (length(found) == 0L) {
+      command_line_error("The folder {path} has no {names[[1L]]}.")
+    }
+    found[[1L]]
+  }
+  values <- Matrix::readMM(gzfile(find("matrix.mtx")))
+  features <- utils::read.delim(find(c("features.tsv", "genes.tsv")), header = FALSE)
+  barcodes <- readLines(find("barcodes.tsv"))
+  rownames(values) <- make.unique(as.character(features[[min(2L, ncol(features))]]))
+  colnames(values) <- barcodes
+  kept <- if (ncol(features) >= 3L) features[[3L]] == "Gene Expression" else rep(TRUE, nrow(values))
+  as_dgc(values[if (any(kept)) kept else TRUE, , drop = FALSE])
+}
+
+#' The .h5 file that they write
+#' @noRd
+read_10x_h5 <- function(path) {
+  if (!requireNamespace("rhdf5", quietly = TRUE)) {
+    command_line_error("Files of HDF5 need the R package rhdf5: install it first.")
+  }
+  contents <- h5_contents(path, NULL)
+  if (!"/matrix/indptr" %in% contents$path) {
+    command_line_error("{path} is no .h5 file of 10x Genomics: it has no group 'matrix'.")
+  }
+  values <- methods::new(
+    "dgCMatrix",
+    i = as.integer(h5_vector(path, "matrix/indices")),
+    p = as.integer(h5_vector(path, "matrix/indptr")),
+    x = as.double(h5_vector(path, "matrix/data")),
+    Dim = as.integer(h5_vector(path, "matrix/shape"))
+  )
+  features <- h5_vector(path, "matrix/features/name")
+  dimnames(values) <- list(make.unique(features), h5_vector(path, "matrix/barcodes"))
+  type <- h5_vector(path, "matrix/features/feature_type")
+  kept <- type == "Gene Expression"
+  values[if (any(kept)) kept else TRUE, , drop = FALSE]
 }
 
 read_spots_file <- function(path) {
@@ -152,6 +229,14 @@ pick_coordinates <- function(samples, columns, path) {
 
 # All tables are complete, beside where they belong, before the first takes its name.
 write_tables <- function(tables) {
+  to_stdout <- names(tables) == "-"
+  for (table in tables[to_stdout]) {
+    write_table(table, stdout(), "-")
+  }
+  tables <- tables[!to_stdout]
+  if (length(tables) == 0L) {
+    return(invisible())
+  }
   paths <- names(tables)
   drafts <- tempfile("patina-", dirname(paths), fileext = ".part")
   on.exit(unlink(drafts))
@@ -165,8 +250,11 @@ write_tables <- function(tables) {
 }
 
 write_table <- function(table, file, path) {
-  con <- if (grepl("\\.gz$", path)) gzfile(file, "wt") else file(file, "wt")
-  on.exit(close(con))
+  con <- file
+  if (is.character(file)) {
+    con <- if (grepl("\\.gz$", path)) gzfile(file, "wt") else file(file, "wt")
+    on.exit(close(con))
+  }
   table <- as.data.frame(table)
   names(table) <- plain_text(names(table))
   is_text <- !vapply(table, is.numeric, NA)
