@@ -48,6 +48,12 @@ test-r: build ## testthat
 accept: ## take the new snapshots that the last test-r left; FILES="input plots" for some only
 	Rscript -e 'testthat::snapshot_accept($(if $(FILES),strsplit("$(FILES)", " ")[[1]]), "tests/testthat")'
 
+# Debug assertions and overflow checks are those of the test profile; two minutes a target, from a seed of the day.
+fuzz: export PATINA_FUZZ_SECONDS ?= 120
+fuzz: export PATINA_FUZZ_SEED ?= $(shell date +%Y%m%d00000000)
+fuzz: setup ## random input to every border of the core, for minutes
+	cargo test --manifest-path $(manifest) --package patina-core --test fuzz -- --nocapture --test-threads 2
+
 lint: build ## formatting of Rust and R, clippy, lintr
 	@$(with_library) tools/test.sh rustfmt clippy air lintr
 

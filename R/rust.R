@@ -42,6 +42,15 @@ abort_rust <- function(message, call) {
       class = "approximation",
       call = call
     ),
+    memory = abort_patina(
+      c(
+        "There is too little memory.",
+        x = "{text}",
+        i = "Use fewer kernels or threads at a time, {.code approximation = \"auto\"}, or a machine with more memory."
+      ),
+      class = "memory",
+      call = call
+    ),
     file = abort_patina(c("A file cannot be used.", x = "{text}"), class = "file", call = call),
     abort_patina(c("The compiled core reports an error.", x = "{text}"), class = "rust", call = call)
   )

@@ -1,10 +1,11 @@
 //! Automatic expression histology.
 
-use crate::convert::{kernels, locations, matrix, message};
+use crate::convert::{in_unit, kernels, locations, matrix, message};
 use crate::run::{Watch, in_own_pool, in_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
 use faer::MatRef;
+use patina_core::memory::available;
 use patina_core::patterns::{Fitted, Settings, find_patterns, predict};
 use patina_core::prepare::spectra;
 use patina_core::{Approximation, Request};
@@ -29,8 +30,8 @@ fn rust_find_patterns(
     approximation: &str,
     threads: i32,
 ) -> Result<List> {
-    let locations = locations(&coords, sizes)?;
-    let kernels = kernels(&vec![KERNEL.to_string(); lengthscales.len()], lengthscales)?;
+    let (locations, unit) = locations(&coords, sizes)?;
+    let kernels = kernels(&vec![KERNEL.to_string(); lengthscales.len()], lengthscales, unit)?;
     let count = |x: i32| x.max(0) as usize;
     let settings = Settings {
         n_patterns: n_patterns.iter().map(|&c| count(c)).collect(),
@@ -41,12 +42,12 @@ fn rust_find_patterns(
     };
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let y = matrix(&y);
-    let request = Request::eigenpairs(approximation);
+    let request = Request { memory: available(), ..Request::eigenpairs(approximation) };
     let spectra = in_own_pool(threads, &Watch::none(), move || spectra(&kernels, &locations, request))?;
     let fit = in_pool(threads, || find_patterns(&spectra, y, &settings))?;
 
     let selection = list!(
-        lengthscale = fit.selection.iter().map(|c| c.lengthscale).collect::<Vec<_>>(),
+        lengthscale = fit.selection.iter().map(|c| c.lengthscale * unit).collect::<Vec<_>>(),
         n_patterns = fit.selection.iter().map(|c| c.n_patterns as i32).collect::<Vec<_>>(),
         found = fit.selection.iter().map(|c| c.found as i32).collect::<Vec<_>>(),
         bound = fit.selection.iter().map(|c| c.bound).collect::<Vec<_>>(),
@@ -57,7 +58,7 @@ fn rust_find_patterns(
         memberships = to_r(fit.responsibilities.as_ref()),
         values = to_r(fit.means.as_ref()),
         coefficients = to_r(fit.coefficients.as_ref()),
-        lengthscale = fit.chosen.lengthscale,
+        lengthscale = fit.chosen.lengthscale * unit,
         n_patterns = fit.chosen.n_patterns as i32,
         noise = fit.noise,
         weights = fit.weights,
@@ -82,16 +83,16 @@ fn rust_predict_patterns(
     approximation: &str,
     threads: i32,
 ) -> Result<List> {
-    let locations = locations(&coords, sizes)?;
+    let (locations, unit) = locations(&coords, sizes)?;
     let approximation = Approximation::from_name(approximation).map_err(message)?;
     let sample: Vec<usize> = sample.iter().map(|&s| s.max(1) as usize - 1).collect();
-    let (new, coefficients) = (matrix(&new), matrix(&coefficients));
-    let kernels = kernels(&[KERNEL.to_string()], &[lengthscale])?;
+    let (new, coefficients) = (in_unit(matrix(&new), unit), matrix(&coefficients));
+    let kernels = kernels(&[KERNEL.to_string()], &[lengthscale], unit)?;
     let own = locations.clone();
-    let request = Request::eigenpairs(approximation);
+    let request = Request { memory: available(), ..Request::eigenpairs(approximation) };
     let spectra = in_own_pool(threads, &Watch::none(), move || spectra(&kernels, &own, request))?;
     let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
-    let prediction = in_pool(threads, || predict(&spectra[0], &locations, fitted, new, &sample))?;
+    let prediction = in_pool(threads, || predict(&spectra[0], &locations, fitted, new.as_ref(), &sample))?;
     Ok(list!(value = to_r(prediction.means.as_ref()), se = to_r(prediction.std_errors.as_ref())))
 }
 

@@ -6,6 +6,7 @@ use extendr_api::Result;
 use extendr_api::prelude::*;
 use patina_core::engine::Fit;
 use patina_core::grid::basis::{Basis, Entries};
+use patina_core::memory::available;
 use patina_core::model_search::{Comparison, compare};
 use patina_core::spatial_test::{GeneFit, KernelFit, Status};
 use patina_core::{Approximation, Request, SpatialTest};
@@ -14,7 +15,8 @@ use patina_core::{Approximation, Request, SpatialTest};
 /// @noRd
 #[extendr]
 fn rust_default_grid(coords: RMatrix<f64>, sizes: &[i32], count: i32) -> Result<Vec<f64>> {
-    Ok(locations(&coords, sizes)?.default_grid(count.max(0) as usize))
+    let (locations, unit) = locations(&coords, sizes)?;
+    Ok(locations.default_grid(count.max(0) as usize).into_iter().map(|scale| scale * unit).collect())
 }
 
 /// Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
@@ -34,10 +36,11 @@ fn rust_prepare_test(
     threads: i32,
     tick: Robj,
 ) -> Result<ExternalPtr<SpatialTest>> {
-    let locations = locations(&coords, sizes)?;
-    let kernels = kernels(&models, lengthscales)?;
+    let (locations, unit) = locations(&coords, sizes)?;
+    let kernels = kernels(&models, lengthscales, unit)?;
     let approximation = Approximation::from_name(approximation).map_err(message)?;
-    let request = Request { fit: Fit::from_name(fit).map_err(message)?, ..Request::test(approximation) };
+    let fit = Fit::from_name(fit).map_err(message)?;
+    let request = Request { fit, memory: available(), ..Request::test(approximation) };
     let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
     let test = in_own_pool(threads, &Watch::new(tick), move || {
         let test = SpatialTest::with_groups(&kernels, &groups, locations, request)?;

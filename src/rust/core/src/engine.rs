@@ -48,6 +48,10 @@ const INDEFINITE_RANK_LIMIT: usize = 1600;
 /// The share of K's trace that a truncated exact spectrum may drop: its eigenvalues are right to about as much.
 pub const DROPPED_TRACE: f64 = 1e-14;
 
+/// What varies of a truncated kernel within samples is so many times what was dropped, or it is not used: its forms
+/// would be those of the truncation.
+pub const LEAST_VARIATION: f64 = 1e3;
+
 /// Kernel values below this are left out of a sparse matrix: single precision has no more digits.
 pub const CUTOFF: f64 = 1e-8;
 
@@ -70,6 +74,17 @@ pub const LOG_DET_GAP: f64 = 0.02;
 pub const GENE_GAP: f64 = 0.01;
 /// See [`LOG_DET_GAP`].
 pub const GENE_RELATIVE_GAP: f64 = 5e-5;
+
+/// A score of at most 1 means that there is no signal only for kernels whose Gower factor is at least this: of longer
+/// ones much of the trace belongs to the constant, and genes are not screened by their scores.
+pub const SCREENED_GOWER: f64 = 0.9;
+
+/// With fewer locations genes are not screened by their scores either: the mean's share of the spectrum matters.
+pub const SCREENED_LOCATIONS: usize = SMALL + 1;
+
+/// Three standard deviations of y'Ey for the rounding E of a matrix to single precision, as a share of the root of
+/// the sum of its squared entries times y'y / n.
+pub const SINGLE_ROUNDING: f64 = 1.1e-7;
 
 /// What truncation of a kernel may do to a log likelihood ratio: absolute, and as a share of it. A gene for which it
 /// may do more has not converged.
@@ -380,7 +395,7 @@ impl<'a> Site<'a> {
     /// See [`NARROW`].
     fn is_narrow(&self, kernel: Kernel) -> bool {
         let Some(reach2) = squared_reach(kernel) else { return false };
-        if kernel.scale() > NARROW * self.spacing {
+        if self.spacing.is_nan() || kernel.scale() > NARROW * self.spacing {
             return false;
         }
         let apart = self.apart(kernel, true);

@@ -23,6 +23,11 @@ pub enum Error {
     /// All locations are the same point.
     #[error("all locations are identical")]
     IdenticalLocations,
+    /// No kernel's function varies enough over the locations for a calibrated p-value.
+    #[error(
+        "no kernel varies over the locations: all lengthscales are far too short or far too long for them"
+    )]
+    ConstantKernels,
     /// Two arguments that describe the same things differ in size.
     #[error("{what}: expected {expected}, got {got}")]
     Shape {

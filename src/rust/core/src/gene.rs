@@ -13,7 +13,7 @@ pub enum Status {
     Ok,
     /// It is the same at all locations (of each sample).
     Constant,
-    /// It has a NaN or an infinite value.
+    /// It has a NaN or an infinite value, or a variance beyond what a double holds.
     NonFinite,
     /// Its likelihood's maximum is not known to the tolerance; its calibrated p-value is.
     NotConverged,
@@ -84,7 +84,12 @@ pub(crate) fn standardise(
         to.fill(0.0);
         return standard;
     }
-    to.iter_mut().for_each(|v| *v /= sd);
     standard.scale = sd * largest;
+    if !(standard.scale * standard.scale).is_normal() {
+        standard.status = Status::NonFinite;
+        to.fill(0.0);
+        return standard;
+    }
+    to.iter_mut().for_each(|v| *v /= sd);
     standard
 }

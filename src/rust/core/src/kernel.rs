@@ -10,6 +10,9 @@ use std::ops::Range;
 /// Values below this are set to zero: subnormal numbers slow a matrix product down fourfold.
 const NEGLIGIBLE: f64 = 1e-30;
 
+/// Beyond so many lengthscales an exponential is zero.
+const LONG: f64 = 1e4;
+
 /// The families of kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Family {
@@ -161,10 +164,12 @@ impl Kernel {
     pub fn radial(&self) -> Option<Radial> {
         match self.family {
             Family::SquaredExponential => {
-                Some(Radial::SquaredExponential { factor: -0.5 / (self.scale * self.scale) })
+                Some(Radial::SquaredExponential { factor: (-0.5 / (self.scale * self.scale)).max(-f64::MAX) })
             }
-            Family::Matern32 => Some(Radial::Matern32 { factor: 3.0_f64.sqrt() / self.scale }),
-            Family::Cosine => Some(Radial::Cosine { factor: 2.0 * PI / self.scale }),
+            Family::Matern32 => {
+                Some(Radial::Matern32 { factor: (3.0_f64.sqrt() / self.scale).min(f64::MAX) })
+            }
+            Family::Cosine => Some(Radial::Cosine { factor: (2.0 * PI / self.scale).min(f64::MAX) }),
             Family::Linear => None,
         }
     }
@@ -211,9 +216,12 @@ impl Radial {
             Self::SquaredExponential { factor } => (factor * squared_distance).exp(),
             Self::Matern32 { factor } => {
                 let x = factor * squared_distance.sqrt();
-                (1.0 + x) * (-x).exp()
+                if x < LONG { (1.0 + x) * (-x).exp() } else { 0.0 }
             }
-            Self::Cosine { factor } => (factor * squared_distance.sqrt()).cos(),
+            Self::Cosine { factor } => {
+                let x = factor * squared_distance.sqrt();
+                if x.is_finite() { x.cos() } else { 0.0 }
+            }
         }
     }
 }
@@ -339,6 +347,20 @@ mod tests {
         // A cosine of period 5 has the wave number 2 pi / 5.
         let (length, wave) = Kernel::cosine(5.0).unwrap().band(1e-6, 2).unwrap();
         close(wave / length, 2.0 * PI / 5.0);
+    }
+
+    #[test]
+    fn entries_are_numbers_at_the_ends_of_doubles() {
+        let coords = mat![[0.0], [0.0], [1e-200], [1.0], [1e150]];
+        let locations = Locations::new(coords.as_ref()).unwrap();
+        for name in ["SE", "matern32", "PER"] {
+            for scale in [5e-324, 1e-300, 1e-160, 1.0, 1e160, f64::MAX] {
+                let kernel = Kernel::from_name(name, scale).unwrap();
+                let k = kernel.at(&locations).block(0..5);
+                assert!(k.col_iter().all(|column| column.iter().all(|v| v.abs() <= 1.0)), "{kernel:?}");
+                assert_eq!(k[(0, 1)], 1.0);
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod sparse;
 pub use genes::GeneQuadrature;
 pub use prepared::Krylov;
 
-use crate::engine::{GENE_GAP, LOG_DET_GAP};
+use crate::engine::{GENE_GAP, LOG_DET_GAP, SINGLE_ROUNDING};
 use crate::error::Result;
 use crate::interrupt;
 use crate::kernel::Kernel;
@@ -50,9 +50,10 @@ impl Model for Krylov {
         LOG_DET_GAP + GENE_GAP
     }
 
-    /// None: a gene that may be off by more is said not to have converged.
-    fn doubt(&self, _log_delta: f64) -> f64 {
-        0.0
+    /// What comes of entries in single precision; beside it, a gene that may be off by more than the tolerance has not
+    /// converged.
+    fn doubt(&self, log_delta: f64) -> f64 {
+        0.5 * SINGLE_ROUNDING * self.squares.sqrt() * (-log_delta).exp()
     }
 
     fn always_converges(&self) -> bool {

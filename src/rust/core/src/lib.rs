@@ -67,6 +67,7 @@ pub mod kernel;
 pub mod krylov;
 pub mod likelihood;
 pub mod locations;
+pub mod memory;
 pub mod model;
 pub mod model_search;
 pub mod moment_fit;

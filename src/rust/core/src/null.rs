@@ -98,7 +98,7 @@ impl NullForms {
     pub fn new(kernels: &[KernelForms], locations: &Locations, deltas: &[f64]) -> Result<Self> {
         let weights = weights::weights(kernels);
         if weights.iter().all(|weight| *weight == 0.0) {
-            return Err(Error::IdenticalLocations);
+            return Err(Error::ConstantKernels);
         }
         let forms = kernels.iter().flat_map(|kernel| kernel.forms.iter().cloned()).collect();
         Ok(Self { samples: locations.samples().to_vec(), deltas: deltas.to_vec(), forms, weights })
@@ -403,7 +403,7 @@ mod tests {
         let p = forms.p_value(&forms_of(&models, &locations, &y), &forms.gene(y.col_as_slice(0)));
         assert!(p.pval > 0.0 && p.pval <= 1.0);
         let alone = null_forms(&models[..1], &locations).unwrap_err();
-        assert_eq!(alone, Error::IdenticalLocations);
+        assert_eq!(alone, Error::ConstantKernels);
     }
 
     #[test]

@@ -811,4 +811,77 @@ mod tests {
         let count = |status| coarse.iter().filter(|fit| fit.status == status).count();
         assert!(count(Status::Ok) > 0 && count(Status::NotConverged) > 0);
     }
+
+    #[test]
+    fn krylov_agrees_at_any_lengthscale_or_says_so() {
+        let locations = scattered(150, 2, 27);
+        let extent = locations.distance_range().1;
+        let (mut normal, mut uniform) = (normal(9), uniform(10));
+        let x = locations.coords().to_owned();
+        let mean = x.col(0).iter().sum::<f64>() / 150.0;
+        let y = Mat::from_fn(150, 8, |i, g| {
+            let (u, v) = (x[(i, 0)], x[(i, 1)]);
+            let noise = [0.0, 1.0, 0.1, 0.01, 1e-3, 0.3, 1.0, 0.03][g] * normal();
+            noise
+                + [(u - mean).powi(2), 0.0, u, (u / 2.0).sin(), u * v, (v / 4.0).cos(), u / 9.0, u.powi(3)][g]
+        });
+        for round in 0..24 {
+            let lengthscale = extent * if round == 0 { 2.0 } else { 10f64.powf(3.0 * uniform() - 2.0) };
+            let fit = |approximation| {
+                let request = Request::test(approximation);
+                let kernel = [se(lengthscale)];
+                let test = SpatialTest::with_groups(&kernel, &[0], locations.clone(), request);
+                test.unwrap().fit(y.as_ref()).unwrap()
+            };
+            let pairs = fit(Approximation::Krylov).into_iter().zip(fit(Approximation::Exact));
+            for (g, (own, exact)) in pairs.enumerate().filter(|(_, (own, _))| own.status == Status::Ok) {
+                let (own, truth) = (own.best[0].llr, exact.best[0].llr);
+                let off = (own - truth).abs();
+                assert!(off < 0.03 + 1e-4 * truth, "l {lengthscale}, gene {g}: {own} {truth}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_at_the_ends_of_doubles_cost_their_own_gene_only() {
+        let locations = scattered(30, 2, 28);
+        let mut normal = normal(11);
+        let scales = [1.0, 1e200, 1e-200, 1e150, 1e-150, 1e308, 5e-324, 1.0];
+        let y = Mat::from_fn(30, 8, |_, g| normal() * scales[g]);
+        let test = SpatialTest::new(&[se(1.0), se(3.0)], locations).unwrap().calibrate().unwrap();
+        let fits = test.fit(y.as_ref()).unwrap();
+        for g in [0, 3, 4, 7] {
+            assert_eq!(fits[g].status, Status::Ok, "{g}");
+            let best = &fits[g].best[0];
+            assert!(best.var_spatial.is_finite() && best.var_noise > 0.0 && best.var_noise.is_finite());
+        }
+        for g in [1, 2, 5, 6] {
+            assert_eq!(fits[g].status, Status::NonFinite, "{g}");
+        }
+        assert_eq!(fits[0], test.fit(y.subcols(0, 1)).unwrap()[0]);
+    }
+
+    #[test]
+    fn a_sample_at_the_origin_and_kernels_that_are_constant_do_no_harm() {
+        // The linear kernel is zero over the first sample.
+        let x = Mat::from_fn(18, 2, |i, k| if i < 8 { 0.0 } else { (i * (k + 2)) as f64 % 5.0 });
+        let locations = Locations::with_samples(x.as_ref(), &[8, 10]).unwrap();
+        let y = Mat::from_fn(18, 2, |i, g| ((i * i + g) as f64).sin());
+        for approximation in [Approximation::Exact, Approximation::PivotedCholesky] {
+            let request = Request::test(approximation);
+            let kernel = [Kernel::linear()];
+            let test = SpatialTest::with_groups(&kernel, &[0], locations.clone(), request).unwrap();
+            assert!(test.fit(y.as_ref()).unwrap().iter().all(|fit| fit.status == Status::Ok));
+        }
+        // So long that a factor's tolerance leaves nothing but the constant: the exact engine takes over.
+        let locations = scattered(8, 2, 29);
+        let y = Mat::from_fn(8, 3, |i, g| ((i * (g + 2)) as f64).sin());
+        let p = |approximation| -> Vec<f64> {
+            let request = Request::test(approximation);
+            let test = SpatialTest::with_groups(&[se(1e6)], &[0], locations.clone(), request).unwrap();
+            let fits = test.calibrate().unwrap().fit(y.as_ref()).unwrap();
+            fits.iter().map(|fit| fit.calibrated.unwrap().pval).collect()
+        };
+        assert_eq!(p(Approximation::PivotedCholesky), p(Approximation::Exact));
+    }
 }

@@ -7,11 +7,12 @@ mod cholesky;
 mod rayleigh_ritz;
 
 use crate::eigen::eigen;
-use crate::engine::{Choice, DROPPED_TRACE, How};
+use crate::engine::{Choice, DROPPED_TRACE, How, LEAST_VARIATION};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::locations::Locations;
+use crate::memory;
 use cholesky::{CHUNK, Factor};
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
@@ -90,7 +91,8 @@ impl Spectrum {
         let (spectrum, otherwise) = match how {
             How::Dense => return Self::dense(kernel, locations).map(Made::Spectrum),
             How::PivotedCholesky { tolerance, limit, otherwise } => {
-                (Self::pivoted_cholesky(kernel, locations, *tolerance, *limit)?, otherwise)
+                let spectrum = Self::pivoted_cholesky(kernel, locations, *tolerance, *limit)?;
+                (spectrum.filter(Self::varies_more_than_it_dropped), otherwise)
             }
             How::RayleighRitz { tolerance, otherwise } => {
                 (Self::rayleigh_ritz(kernel, locations, *tolerance)?, otherwise)
@@ -99,11 +101,27 @@ impl Spectrum {
         Ok(spectrum.map_or_else(|| Made::Otherwise(otherwise.as_ref().clone()), Made::Spectrum))
     }
 
+    /// Whether what varies within samples is well above what was dropped. It is not where a kernel is so long that it is
+    /// constant to the factor's tolerance.
+    fn varies_more_than_it_dropped(&self) -> bool {
+        let (mut varying, mut from) = (0.0, 0);
+        for block in &self.blocks {
+            let (n, rank) = block.vectors.shape();
+            for (u, s) in block.vectors.col_iter().zip(&self.values[from..from + rank]) {
+                varying += s * (1.0 - u.iter().sum::<f64>().powi(2) / n as f64).max(0.0);
+            }
+            from += rank;
+        }
+        varying > LEAST_VARIATION * self.dropped
+    }
+
     /// The exact spectrum of a kernel, by dense eigendecomposition: O(n³) time, O(n²) memory.
     pub fn dense(kernel: Kernel, locations: &Locations) -> Result<Self> {
         let mut spectrum = Self::empty(kernel, Method::Dense, locations);
         for rows in locations.samples() {
             interrupt::check()?;
+            // K, its eigenvectors, and about twice as much to find them.
+            memory::check(4.0 * 8.0 * (rows.len() as f64).powi(2))?;
             let k = kernel.at(locations).block(rows.clone());
             let (values, vectors) =
                 eigen(k.as_ref()).ok_or_else(|| Error::NoConvergence(kernel.name().to_string()))?;
@@ -149,6 +167,12 @@ impl Spectrum {
     /// Appends a sample's eigenpairs from its factor, without the smallest that sum up to `negligible`.
     fn push_factor(&mut self, start: usize, n: usize, factor: Factor, negligible: f64) -> Result<()> {
         let rank = factor.rank();
+        if rank == 0 {
+            // A sample where the kernel is zero, as the linear one is at the origin.
+            self.dropped += factor.residual();
+            self.blocks.push(Block { start, vectors: Mat::zeros(n, 0) });
+            return Ok(());
+        }
         let no_convergence = || Error::NoConvergence(self.kernel.name().to_string());
         let (values, vectors) = eigen(factor.gram().as_ref()).ok_or_else(no_convergence)?;
         self.dropped += factor.residual();

@@ -3,7 +3,7 @@
 use super::lanczos::{LANES, Lanczos};
 use super::prepared::Krylov;
 use super::quadrature::{Quadrature, Tridiagonal, inverse, scaled};
-use crate::engine::{GENE_GAP, GENE_RELATIVE_GAP};
+use crate::engine::{GENE_GAP, GENE_RELATIVE_GAP, SCREENED_GOWER, SCREENED_LOCATIONS};
 use crate::interrupt;
 use crate::likelihood::{Candidate, Evaluation, Maximum, Terms, constant_loglik, loglik, refine};
 use faer::MatRef;
@@ -48,7 +48,7 @@ impl Krylov {
                     if round == 0 {
                         // The score screen: no larger than expected without a signal means that there is none.
                         self.advance(state, 1);
-                        let signal = (0..state.genes.len()).any(|lane| state.lanes[lane].diagonal[0] > 1.0);
+                        let signal = (0..state.genes.len()).any(|lane| !self.screened(&state.lanes[lane]));
                         if signal {
                             self.advance(state, steps);
                         }
@@ -75,11 +75,16 @@ impl Krylov {
         out
     }
 
+    /// Whether a gene's score alone says that there is no signal.
+    fn screened(&self, lane: &Tridiagonal) -> bool {
+        self.n >= SCREENED_LOCATIONS && self.gower >= SCREENED_GOWER && lane.diagonal[0] <= 1.0
+    }
+
     /// A gene's quadrature if it has converged, or if there is no more to come.
     fn finish(&self, lane: &Tridiagonal, last: bool) -> Option<GeneQuadrature> {
         let n = self.n as f64;
         let score = lane.diagonal[0] * n;
-        if lane.diagonal[0] <= 1.0 {
+        if self.screened(lane) {
             // One step: an eigenvalue of a matrix of two rows.
             let nodes = scaled(lane.first().radau()?, n);
             return Some(GeneQuadrature { nodes, ceiling: f64::NEG_INFINITY, score });

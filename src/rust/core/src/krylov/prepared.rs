@@ -25,6 +25,8 @@ pub struct Krylov {
     /// Where the grid starts to be reliable.
     pub(super) reliable: usize,
     pub(super) gower: f64,
+    /// Σ kᵢⱼ² over i ≠ j.
+    pub(super) squares: f64,
 }
 
 impl Krylov {
@@ -56,7 +58,8 @@ impl Krylov {
             kernel,
             n,
             narrow,
-            gower: (n as f64 - within) / (n - samples.len()) as f64,
+            gower: ((n as f64 - within) / (n - samples.len()) as f64).max(0.0),
+            squares: samples.iter().map(Sample::squares).sum(),
             samples,
             log_det: grid.iter().map(|&x| determinant.at(x)[0]).collect(),
             determinant,

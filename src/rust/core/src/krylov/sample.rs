@@ -76,6 +76,11 @@ impl Sample {
         self.row_sums.iter().sum()
     }
 
+    /// Σ kᵢⱼ² over i ≠ j.
+    pub fn squares(&self) -> f64 {
+        self.matrix.power_sums(2).iter().sum()
+    }
+
     /// K x, by place.
     pub fn times(&self, x: &[f64]) -> Vec<f64> {
         self.matrix.times(x)

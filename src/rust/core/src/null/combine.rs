@@ -30,18 +30,28 @@ fn log_cauchy(log_p: &[f64], weights: &[f64]) -> f64 {
     const CAP: f64 = 0.999;
     /// Below this p, cot(pi p) is 1/(pi p) to rounding.
     const SMALL: f64 = -20.0;
-    let least = log_p.iter().copied().fold(0.0_f64, f64::min);
+    /// The least log p that is told apart from others.
+    const LEAST: f64 = -1e300;
+    /// From this sum of cotangents on its inverse is 1/(pi p) to rounding.
+    const LARGE: f64 = 1e4;
+    let least = log_p.iter().copied().fold(0.0_f64, f64::min).max(LEAST);
     // Sums of 1/p are scaled by the least p, so that nothing overflows.
     let scale = if least < SMALL { least } else { 0.0 };
     let mut sum = 0.0;
     for (lp, w) in log_p.iter().zip(weights) {
-        sum += w * if *lp < SMALL {
+        let lp = lp.max(LEAST);
+        sum += w * if lp < SMALL {
             (scale - lp).exp() / PI
         } else {
             scale.exp() / (PI * lp.exp().min(CAP)).tan()
         };
     }
-    if scale < 0.0 { scale - (PI * sum).ln() } else { (f64::atan2(1.0, sum) / PI).ln() }
+    // The smallest p-value may have next to no weight.
+    if scale < 0.0 && sum * (-scale).exp() > LARGE {
+        scale - (PI * sum).ln()
+    } else {
+        (f64::atan2(1.0, sum * (-scale).exp()) / PI).ln()
+    }
 }
 
 #[cfg(test)]
@@ -78,5 +88,30 @@ mod tests {
         close(factor(1e-3), 1.0 + 0.1 * 0.999 * 0.5, 1e-9, "at .001");
         close(factor(0.05), 1.0 + 0.1 * 0.95 * 0.05 / 0.051, 1e-9, "at .05");
         close(combine(&[-800.0], &[1.0]), -800.0, 1e-12, "far out");
+    }
+
+    #[test]
+    fn small_weights_and_vanishing_p_values_give_a_number() {
+        // The smallest p-value has next to no weight: it counts for little, as the others have it.
+        for share in [1e-3, 1e-6, 1e-9, 1e-12, 1e-300, 0.0] {
+            let combined = combine(&[-21.0, -0.01, -0.3], &[share, 0.5, 0.5 - share]);
+            assert!(
+                combined <= 0.0 && combined > -21.0 - share.max(1e-300).ln().abs(),
+                "{share}: {combined}"
+            );
+        }
+        // Continuous in the weight.
+        let at = |share: f64| combine(&[-21.0, -0.5], &[share, 1.0 - share]);
+        let mut last = at(1e-12);
+        for step in 1..1000 {
+            let next = at(10f64.powf(-12.0 + 0.012 * f64::from(step)));
+            assert!(next <= last && next > last - 0.1, "{step}: {last} {next}");
+            last = next;
+        }
+        for log_p in [&[f64::NEG_INFINITY, -1.0][..], &[f64::NEG_INFINITY; 2], &[-1e308, -1e305]] {
+            let combined = combine(log_p, &[0.5, 0.5]);
+            assert!(combined.is_finite() && combined < -1e299, "{combined}");
+        }
+        assert!(combine(&[f64::NAN, -1.0], &[0.5, 0.5]).is_finite());
     }
 }

@@ -63,7 +63,7 @@ impl Profile {
             spanned + part.rest_ones / grid[g].exp()
         });
         let mut profile = Self {
-            gower: trace / (n - parts.len()) as f64,
+            gower: (trace / (n - parts.len()) as f64).max(0.0),
             inverse_delta: grid.iter().map(|x| (-x).exp()).collect(),
             root_det: Vec::new(),
             values,
