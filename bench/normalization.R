@@ -15,7 +15,11 @@ library(patina)
 
 arguments <- commandArgs(trailingOnly = TRUE)
 n_tissues <- if (length(arguments) > 0L) as.integer(arguments[[1L]]) else 4L
-parts <- if (length(arguments) > 1L) arguments[-1L] else c("level", "power", "other", "size_factors", "panel", "junk")
+parts <- if (length(arguments) > 1L) {
+  arguments[-1L]
+} else {
+  c("level", "power", "other", "size_factors", "panel", "junk")
+}
 folder <- file.path(
   dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))),
   "results"

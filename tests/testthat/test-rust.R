@@ -11,7 +11,7 @@ test_that("a time limit is an error, in the preparation as in the fit", {
   skip_on_cran()
   limited <- function(y, coords, ...) {
     on.exit(setTimeLimit())
-    setTimeLimit(elapsed = 0.5, transient = TRUE)
+    setTimeLimit(elapsed = 0.3, transient = TRUE)
     spatial_test(y, coords, normalization = "none", threads = 1, progress = FALSE, ...)
   }
   coords <- expand.grid(x = 1:40, y = 1:40)
@@ -21,7 +21,7 @@ test_that("a time limit is an error, in the preparation as in the fit", {
   )
   withr::local_options(patina.block_genes = 1e5)
   some <- expand.grid(x = 1:20, y = 1:20)
-  y <- withr::with_seed(1, matrix(rnorm(4e6), 1e4))
+  y <- withr::with_seed(1, matrix(rnorm(8e6), 2e4))
   expect_error(limited(y, some), class = "patina_error_timeout")
 })
 
