@@ -134,7 +134,8 @@ read_counts_file <- function(path, spots) {
   known <- spots %in% colnames(values)
   if (!any(known)) {
     command_line_error(c(
-      "None of the {length(spots)} spot{?s} of the coordinates {?is/are} in {path}: {.val {first_few(spots)}}.",
+      "None of the {length(spots)} spot{?s} of the coordinates {?is/are} in {path}:
+        {.val {first_few(spots)}}.",
       i = "Names must agree; they are in the first row or column of the table of counts."
     ))
   }

@@ -79,7 +79,8 @@ report_counts <- function(input, summary) {
   }
   if (length(totals) > 1L && stats::sd(totals) < 0.005 * mean(totals)) {
     inform_patina(c(
-      i = "All spots have about the same total count: the table looks normalised already, and then its values are
+      i = "All spots have about the same total count: the table looks normalised already, and then its values
+          are
         not counts. Give raw counts, or {.code normalization = \"none\"}."
     ))
   }

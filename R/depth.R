@@ -200,7 +200,8 @@ describe_depth <- function(prepared, fitter) {
 report_depth <- function(depth) {
   if (length(depth$anchors) > 0L) {
     inform_patina(c(
-      i = "A tenth of the genes and more do not follow the total count where it varies smoothly: it shows which genes the
+      i = "A tenth of the genes and more do not follow the total count where it varies smoothly: it shows
+        which genes the
         panel has, not depth. Size factors come from {length(depth$anchors)} such gene{?s}:
         {.val {first_few(depth$anchors)}}."
     ))
@@ -211,7 +212,10 @@ report_depth <- function(depth) {
   done <- switch(
     depth$treatment,
     shrunk = sprintf(
-      "Its part was taken out of each gene, as far as genes were found to follow it (with exponents of 1 \u00b1 %.2f).",
+      paste(
+        "Its part was taken out of each gene, as far as genes were found to follow it",
+        "(with exponents of 1 \u00b1 %.2f)."
+      ),
       depth$tau
     ),
     regression = "Each gene was regressed on it: signal that goes along with depth is lost.",

@@ -74,7 +74,8 @@ keep_some <- function(x, kept, in_rows, what, call = rlang::caller_env()) {
   }
   left_out <- sum(!kept)
   inform_patina(
-    "{left_out} of {length(kept)} {what}{?s/s} {cli::qty(left_out)}{?has/have} too few counts and {?is/are} left out."
+    "{left_out} of {length(kept)} {what}{?s/s} {cli::qty(left_out)}{?has/have} too few counts and {?is/are}
+      left out."
   )
   if (in_rows) x[kept, , drop = FALSE] else x[, kept, drop = FALSE]
 }

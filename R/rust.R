@@ -46,7 +46,8 @@ abort_rust <- function(message, call) {
       c(
         "There is too little memory.",
         x = "{text}",
-        i = "Use fewer kernels or threads at a time, {.code approximation = \"auto\"}, or a machine with more memory."
+        i = "Use fewer kernels or threads at a time, {.code approximation = \"auto\"}, or a machine with more
+          memory."
       ),
       class = "memory",
       call = call

@@ -44,7 +44,8 @@ given_size_factors <- function(size_factors, input, call) {
     if (!size_factors %in% names(input$samples)) {
       abort_patina(
         c(
-          "{.arg size_factors} is {.val {size_factors}}: neither {.val robust}, {.val total} or {.val none} nor a
+          "{.arg size_factors} is {.val {size_factors}}: neither {.val robust}, {.val total} or {.val none}
+            nor a
             column of the sample table.",
           i = if (ncol(input$samples) > 0L) {
             "Its columns are {.val {first_few(names(input$samples), 10L)}}."
@@ -60,7 +61,8 @@ given_size_factors <- function(size_factors, input, call) {
   }
   if (!is_number(size_factors) || length(size_factors) != input$n_spots) {
     abort_patina(
-      "{.arg size_factors} must be {.val robust}, {.val total}, {.val none}, the name of a column of the sample
+      "{.arg size_factors} must be {.val robust}, {.val total}, {.val none}, the name of a column of the
+        sample
         table, or one number for each of the {input$n_spots} spots.",
       class = "argument",
       call = call

@@ -57,8 +57,10 @@
 #' (`"offset"`), a gene with another exponent is spatial where depth is; a `"regression"` on log(size factor)
 #' takes away whatever signal goes along with depth. `"shrunk"` takes as much as the data leave open. Depth is
 #' split into a smooth part (a linear function of the coordinates in each patch) and the rest, which no smooth
-#' signal can enter. The rest tells each gene's exponent, with an error; over genes exponents have the standard
-#' deviation tau around 1; and from both follows what is likely of the gene's exponent, which is taken out, and
+#' signal can enter. The rest tells each gene's exponent, with an error; over genes exponents have the
+#' standard
+#' deviation tau around 1; and from both follows what is likely of the gene's exponent, which is taken out,
+#' and
 #' how uncertain that is, which is allowed for along the smooth part of depth. tau is the lesser of what the
 #' rest (plus one standard error) and the middle of the genes in the smooth part say, and at most 0.5. Several
 #' samples share a gene's exponent. A message, the header and `attr(x, "patina")$depth` tell what was found.
@@ -67,8 +69,10 @@
 #' and those of hardly any counts are named in a warning; [filter_spots()] leaves them out.
 #'
 #' @section q-values:
-#' With fewer than 1,000 p-values, or fewer than 20 above 0.89, the share pi0 of genes without a pattern cannot
-#' be told well: q-values are then Benjamini and Hochberg's (pi0 = 1). Otherwise pi0 is estimated ([qvalues()]),
+#' With fewer than 1,000 p-values, or fewer than 20 above 0.89, the share pi0 of genes without a pattern
+#' cannot
+#' be told well: q-values are then Benjamini and Hochberg's (pi0 = 1). Otherwise pi0 is estimated
+#' ([qvalues()]),
 #' as it always is with `pval_method = "spatialde"`. The header and `attr(x, "patina")$qvalues` tell which.
 #'
 #' @section Large tissues:
@@ -186,9 +190,11 @@
 #'   colData), or a positive number for each spot. More under Size factors in [spatial_test()].
 #' @param depth What is done about genes that are not proportional to the size factors, with `"pearson"`:
 #'   `"shrunk"` (slopes as free as the data leave them), `"regression"` (on the logarithm of the size factors)
-#'   or `"offset"` (nothing). `"auto"` is `"shrunk"`, or `"offset"` if there are `covariates`. More under Depth
+#'   or `"offset"` (nothing). `"auto"` is `"shrunk"`, or `"offset"` if there are `covariates`. More under
+#'   Depth
 #'   in [spatial_test()].
-#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`, `"matern32"`
+#' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`,
+#'   `"matern32"`
 #'   (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
 #' @param lengthscales Lengthscales of the SE and Matérn kernels and periods of the cosine, in units of
 #'   `coords`. By default ten, log-spaced from half the smallest non-zero to twice the largest distance of two

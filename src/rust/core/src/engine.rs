@@ -19,6 +19,10 @@ use std::f64::consts::PI;
 /// Up to so many locations every kernel is decomposed densely: all ten of a test take less than 3 seconds.
 const SMALL: usize = 1000;
 
+/// Up to so many locations even those who ask for Lanczos get a dense decomposition: it takes no time, and quadrature
+/// has no room.
+const TINY: usize = 30;
+
 /// Up to so many locations a dense decomposition is affordable: 20 seconds, and 200 MB for its eigenvectors.
 const DENSE_LIMIT: usize = 5000;
 
@@ -308,7 +312,7 @@ impl<'a> Site<'a> {
                 let too_fine = Choice::Unsupported(Reason::TooFine);
                 return self.rayleigh_ritz(kernel, if n > DENSE_LIMIT { too_fine } else { dense });
             }
-            Approximation::Krylov if kernel.reach(CUTOFF.ln()).is_some() => {
+            Approximation::Krylov if n > TINY && kernel.reach(CUTOFF.ln()).is_some() => {
                 let few = self.has_few_entries(kernel);
                 return if few { self.krylov(kernel) } else { Choice::Unsupported(Reason::TooLarge) };
             }
