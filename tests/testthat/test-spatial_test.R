@@ -279,12 +279,3 @@ test_that("too few spots for p-values are said, and the fits kept", {
   expect_false(anyNA(results$llr))
   expect_silent(fit_small(tissue$y, tissue$coords, pval_method = "spatialde"))
 })
-
-test_that("threads come from the option", {
-  withr::local_options(patina.threads = 1L)
-  expect_identical(resolve_threads(), 1L)
-  expect_identical(resolve_threads(3, cores = 4L), 3L)
-  withr::local_options(patina.threads = NULL)
-  withr::local_envvar("_R_CHECK_LIMIT_CORES_" = "true")
-  expect_lte(resolve_threads(), 2L)
-})
