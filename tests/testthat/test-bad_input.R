@@ -57,7 +57,6 @@ test_that("x", {
     test(new.env()),
     test(~y),
     test(factor(c("a", "b"))),
-    test(y > 0),
     test(y + 1i),
     test(matrix(as.character(y), 8)),
     test(array(1, c(8, 40, 2))),
@@ -378,6 +377,7 @@ test_that("what looks odd and is right", {
   same(test(tibble::as_tibble(t(y)), unname_rows(xy), lengthscales = some))
   same(test(kernels = c("SE", "SE"), lengthscales = some))
   same(test(covariates = ~ rep(1, 40), sample_info = info, lengthscales = some))
+  expect_identical(test(y > 0)[values], test((y > 0) * 1)[values])
   # levels of a factor that no spot has
   expect_identical(
     test(sample_id = factor(info$batch, c("a", "b", "none")))[values],

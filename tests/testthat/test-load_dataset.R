@@ -57,5 +57,5 @@ test_that("MERFISH cells come with their types", {
   expect_identical(dim(tissue$expression), c(155L, 6509L))
   expect_identical(names(tissue$sample_info), c("x", "y", "celltype", "neurontype"))
   expect_identical(sum(tissue$sample_info$celltype == "Ependymal"), 202L)
-  expect_error(spatial_test(tissue), "Counts must be", class = "patina_error_counts")
+  expect_error(spatial_test(tissue), "must hold counts", class = "patina_error_counts")
 })
