@@ -8,6 +8,8 @@ kernel_families <- data.frame(
   lengthscale = c("lengthscale", "period", NA, "lengthscale"),
   search = c(TRUE, TRUE, TRUE, FALSE),
   krylov = c(TRUE, FALSE, FALSE, TRUE),
+  # distance in lengthscales at which the square of the correlation is below 1e-12, which the core takes for 0
+  reach = c(5.2, NA, NA, 9.5),
   row.names = c("SE", "PER", "linear", "matern32")
 )
 
@@ -48,23 +50,23 @@ kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
 
 #' Kernels without those that no data can tell from noise
 #'
-#' The SE kernel at a lengthscale far below the distance of the two nearest spots: the square of the largest
-#' correlation is lost beside 1.
+#' Those whose lengthscale is far below the distance of the two nearest spots.
 #' @noRd
 without_noise <- function(table, input, call) {
-  se <- table$model == "SE"
-  if (!any(se) || any(shared_places(input) > 0L)) {
+  reach <- kernel_families[table$model, "reach"]
+  if (all(is.na(reach)) || any(shared_places(input) > 0L)) {
     return(table)
   }
   # the grid begins with half the smallest distance
   nearest <- 2 * lengthscale_grid(input, call)[1L]
-  noise <- se & exp(-(nearest / table$lengthscale)^2) < .Machine$double.eps
+  noise <- !is.na(reach) & nearest > reach * table$lengthscale
   if (!any(noise)) {
     return(table)
   }
   left_out <- first_few(signif(table$lengthscale[noise], 3), 10L)
+  models <- unique(table$model[noise])
   message <- c(
-    "{sum(noise)} of {.arg lengthscales} {?is/are} too short for the {.val SE} kernel: {left_out}.",
+    "{sum(noise)} of {.arg lengthscales} {?is/are} too short for the {.val {models}} kernel{?s}: {left_out}.",
     x = "The two nearest spots are {signif(nearest, 3)} apart, and no two would be correlated."
   )
   if (all(noise)) {
