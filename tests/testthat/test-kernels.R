@@ -1,3 +1,7 @@
+fit_tissue <- function(tissue, ...) {
+  spatial_test(tissue$y, tissue$coords, normalization = "none", threads = 1, progress = FALSE, ...)
+}
+
 test_that("an approximation that cannot serve is refused", {
   tissue <- small_tissue()
   genes <- rownames(tissue$y)
