@@ -59,7 +59,12 @@ check_lengthscales <- function(x, arg, call) {
     abort_patina(
       c(
         "{.arg {arg}} must be positive, finite numbers, in units of {.arg coords}.",
-        i = "Leave it out to have them chosen by the distances between spots."
+        i = if (arg == "lengthscales") {
+          "Leave it out to have them chosen by the distances between spots; {.val spatialde} for
+            SpatialDE's own."
+        } else {
+          "Leave it out to have them chosen by the distances between spots."
+        }
       ),
       class = "argument",
       call = call

@@ -25,7 +25,7 @@ prepare_combinations <- function(fitter, prepared) {
     functions <- matrix(0, prepared$input$n_spots, 0L)
   }
   order <- fitter$spots$order
-  if (is.unsorted(order)) {
+  if (!identical(order, seq_len(nrow(functions)))) {
     functions <- functions[order, , drop = FALSE]
   }
   basis <- call_rust(
@@ -74,7 +74,7 @@ fit_sparse_block <- function(fitter, raw, genes, normalizer, run, tick = functio
   made <- fitter$combinations$parts$block(raw, genes)
   entries <- made$entries
   order <- fitter$spots$order
-  if (is.unsorted(order)) {
+  if (!identical(order, seq_len(nrow(entries)))) {
     entries <- entries[order, , drop = FALSE]
   }
   fit <- call_rust(

@@ -30,14 +30,14 @@ rust_predict_patterns <- function(coords, sizes, lengthscale, coefficients, patt
 #' @noRd
 rust_qvalues <- function(p, pi0) .Call(wrap__rust_qvalues, p, pi0)
 
-#' SpatialDE's default lengthscales.
+#' The default scales of kernels: `lengthscale`, `period`, or `spatialde` for SpatialDE's ten for both.
 #' @noRd
-rust_default_grid <- function(coords, sizes, count) .Call(wrap__rust_default_grid, coords, sizes, count)
+rust_scale_grid <- function(coords, sizes, what) .Call(wrap__rust_scale_grid, coords, sizes, what)
 
 #' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
 #' p-value if asked for. `tick` is `NULL` or a function of the steps that are done and of all that are known of.
 #' @noRd
-rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, approximation, fit, threads, tick) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, approximation, fit, threads, tick)
+rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, shared, approximation, fit, threads, tick) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, shared, approximation, fit, threads, tick)
 
 #' Writes prepared kernels to a file, for another process.
 #' @noRd

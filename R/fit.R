@@ -1,18 +1,25 @@
 # From input and kernels to fits: the loop over blocks of genes that the test and the model search share.
 
 #' The spots, sample by sample, as Rust takes them
+#'
+#' @param copies Whether copies of a spot (see `find_copies()`) are among them.
 #' @noRd
-sample_order <- function(input) {
-  if (is.null(input$sample_id)) {
-    n <- length(input$spots)
-    return(list(order = seq_len(n), sizes = n))
+sample_order <- function(input, copies = FALSE) {
+  spots <- seq_along(input$spots)
+  if (!copies && !is.null(input$copies)) {
+    spots <- spots[!input$copies]
   }
-  list(order = order(input$sample_id), sizes = as.integer(table(input$sample_id)))
+  if (is.null(input$sample_id)) {
+    return(list(order = spots, sizes = length(spots)))
+  }
+  sample <- input$sample_id[spots]
+  list(order = spots[order(sample)], sizes = as.integer(table(sample)))
 }
 
 #' Decompose the kernels
 #'
 #' @param calibrated Whether calibrated p-values are wanted.
+#' @param shared Whether the fraction of spatial variance is that which spots share; otherwise SpatialDE's.
 #' @returns A list: `test` (external pointer), `spots` (see `sample_order()`), `kernels` and `groups` of those
 #'   that can be had, and `description`, a tibble of them with engine and rank.
 #' @noRd
@@ -22,7 +29,8 @@ prepare_fitter <- function(
   calibrated,
   approximation,
   run,
-  fit = "likelihood"
+  fit = "likelihood",
+  shared = TRUE
 ) {
   spots <- sample_order(input)
   check_approximation(approximation, kernels, spots$sizes, run)
@@ -34,6 +42,7 @@ prepare_fitter <- function(
     kernels$lengthscale,
     kernels$group,
     calibrated,
+    shared,
     approximation,
     fit,
     run$threads,
@@ -186,7 +195,7 @@ fit_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes
       status[explained & status == "ok"] <- "explained"
     }
     order <- fitter$spots$order
-    if (is.unsorted(order)) {
+    if (!identical(order, seq_len(nrow(y)))) {
       y <- y[order, , drop = FALSE]
     }
     fit <- call_rust(rust_fit_genes, fitter$test, y, run$threads, call = run$call)

@@ -17,6 +17,7 @@ kernel_models <- row.names(kernel_families)
 
 #' The kernels to try
 #'
+#' @param lengthscales The user's, also `"spatialde"`; `NULL` for the default.
 #' @returns A data.frame with a row for each kernel: `model`, `lengthscale` (or period; `NA` for the
 #'   linear kernel) and `group`; each gene gets the best kernel of each group.
 #' @noRd
@@ -32,18 +33,23 @@ kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
       call = call
     )
   }
-  if (is.null(lengthscales)) {
-    lengthscales <- lengthscale_grid(input, call)
-  } else {
+  if (!is.null(lengthscales) && !identical(lengthscales, "spatialde")) {
     check_lengthscales(lengthscales, "lengthscales", call)
   }
   tables <- lapply(unique(kernels), function(model) {
-    data.frame(
-      model = model,
-      lengthscale = if (has_lengthscale(model)) sort(unique(as.double(lengthscales))) else NA_real_
-    )
+    scales <- if (!has_lengthscale(model)) {
+      NA_real_
+    } else if (is.numeric(lengthscales)) {
+      sort(unique(as.double(lengthscales)))
+    } else {
+      scale_grid(lengthscales %||% kernel_families[model, "lengthscale"], input, call)
+    }
+    data.frame(model = model, lengthscale = scales)
   })
-  table <- without_noise(do.call(rbind, tables), input, call)
+  table <- do.call(rbind, tables)
+  if (is.numeric(lengthscales)) {
+    table <- without_noise(table, input, call)
+  }
   table$group <- if (by_model) match(table$model, unique(kernels)) else 1L
   table
 }
@@ -54,11 +60,11 @@ kernel_table <- function(kernels, lengthscales, input, call, by_model = FALSE) {
 #' @noRd
 without_noise <- function(table, input, call) {
   reach <- kernel_families[table$model, "reach"]
-  if (all(is.na(reach)) || any(shared_places(input) > 0L)) {
+  if (all(is.na(reach)) || !all(is.na(shared_places(input$coords, input$sample_id)))) {
     return(table)
   }
-  # the grid begins with half the smallest distance
-  nearest <- 2 * lengthscale_grid(input, call)[1L]
+  # SpatialDE's begin with half the smallest distance
+  nearest <- 2 * scale_grid("spatialde", input, call)[1L]
   noise <- !is.na(reach) & nearest > reach * table$lengthscale
   if (!any(noise)) {
     return(table)
@@ -84,17 +90,13 @@ has_lengthscale <- function(model) {
   !is.na(kernel_families[model, "lengthscale"])
 }
 
-#' Ten lengthscales over the distances within samples
+#' Lengthscales or periods over the distances within samples
+#'
+#' @param what `"lengthscale"` or `"period"`, or `"spatialde"` for its own grid for both.
 #' @noRd
-lengthscale_grid <- function(input, call) {
+scale_grid <- function(what, input, call) {
   spots <- sample_order(input)
-  call_rust(
-    rust_default_grid,
-    input$coords[spots$order, , drop = FALSE],
-    spots$sizes,
-    10L,
-    call = call
-  )
+  call_rust(rust_scale_grid, input$coords[spots$order, , drop = FALSE], spots$sizes, what, call = call)
 }
 
 #' Warn of periods that no engine can take

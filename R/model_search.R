@@ -79,12 +79,15 @@ model_search <- function(
   given <- results_for_coords(coords, genes, run$call)
 
   prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
-  report_shared_places(prepared$input)
   input <- prepared$input
+  shared <- probabilities != "spatialde"
+  if (!shared) {
+    lengthscales <- lengthscales %||% "spatialde"
+  }
   kernels <- kernel_table(kernels, lengthscales, input, run$call, by_model = TRUE)
   genes <- given$genes %||% test_before(prepared, approximation)
   chosen <- choose_genes(genes, input, "genes", run$call)
-  fitter <- prepare_fitter(input, kernels, calibrated = FALSE, approximation, run)
+  fitter <- prepare_fitter(input, kernels, calibrated = FALSE, approximation, run, shared = shared)
   fits <- fit_genes(fitter, prepared, chosen$index)
   new_result(
     new_models(chosen, fits, fitter$kernels, probabilities),

@@ -2,10 +2,10 @@
 
 #' Plot the test: fraction of spatial variance against p-value
 #'
-#' Significant genes are on top, the spatial ones on the right. Points are the larger the more
-#' certain their fraction of spatial variance. The dashed line is the largest p-value that passes
-#' the false discovery rate. The axis is made from `log10_pval`, so p-values far below the smallest
-#' double have their place.
+#' Significant genes are on top, the spatial ones on the right. Points are the larger the more certain
+#' their fraction of spatial variance is, by the width of its 95 % interval. The dashed line is the
+#' largest p-value that passes the false discovery rate. The axis is made from `log10_pval`, so p-values
+#' far below the smallest double have their place.
 #'
 #' @param results Result of [spatial_test()], possibly filtered. Genes without a p-value are left
 #'   out.
@@ -49,7 +49,7 @@ plot_test <- function(
 
   ggplot2::ggplot(data, ggplot2::aes(x = .data$fsv, y = .data$neg_log10_pval)) +
     ggplot2::geom_point(
-      ggplot2::aes(colour = .data$group, size = .data$fsv_se),
+      ggplot2::aes(colour = .data$group, size = .data$uncertainty),
       data = points,
       stroke = 0,
       ...
@@ -61,11 +61,10 @@ plot_test <- function(
       guide = ggplot2::guide_legend(order = 1, override.aes = list(size = 3))
     ) +
     ggplot2::scale_size_continuous(
-      name = "std. error\nof FSV",
+      name = "95 % interval\nof FSV",
       range = c(3.5, 0.6),
-      limits = c(0, 0.5),
-      breaks = c(0.05, 0.15, 0.3, 0.5),
-      labels = c("0.05", "0.15", "0.3", "0.5 or more"),
+      limits = c(0, 1),
+      breaks = c(0.1, 0.3, 0.6, 1),
       guide = ggplot2::guide_legend(order = 2, override.aes = list(colour = "grey40"))
     ) +
     ggplot2::scale_x_continuous(limits = c(0, NA)) +
@@ -97,14 +96,23 @@ test_points <- function(results, models, fdr, pseudo_genes, call = rlang::caller
       call = call
     )
   }
-  # What is unknown, or wider than half the range of a fraction, is shown as uncertain as can be.
-  data$fsv_se <- pmin(data[["fsv_se"]] %||% NA_real_, 0.5)
-  data$fsv_se[is.na(data$fsv_se)] <- 0.5
+  data$uncertainty <- interval_width(data)
   data$neg_log10_pval <- -data$log10_pval
   data$pseudo <- data$gene %in% pseudo_genes
   hit <- !is.na(data$qval) & data$qval < fdr
   data$group <- test_groups(data, hit & !data$pseudo, models, call)
   data[order(-as.integer(data$group), data$neg_log10_pval), ]
+}
+
+#' Width of the interval of fsv, at most 1; where it is unknown it is shown as uncertain as can be
+#' @noRd
+interval_width <- function(data) {
+  width <- if (all(c("fsv_lower", "fsv_upper") %in% names(data))) {
+    data$fsv_upper - data$fsv_lower
+  } else {
+    2 * stats::qnorm(0.975) * (data[["fsv_se"]] %||% NA_real_)
+  }
+  ifelse(is.na(width), 1, pmin(width, 1))
 }
 
 #' Groups that colour the points of plot_test(), as a factor whose first levels are drawn on top

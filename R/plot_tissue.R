@@ -90,7 +90,7 @@ plot_genes <- function(
   dots <- rlang::list2(...)
   for_source <- names(dots) %in% c("layer", "image", "fov")
   from <- rlang::inject(source_options(!!!dots[for_source], call = call))
-  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run, plot = TRUE)
   input <- prepared$input
   index <- shown_genes(given$genes, input$genes, n_genes, call)
   values <- prepared$normalizer(input_block(input, index), index)

@@ -23,10 +23,14 @@ new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::cal
 #'
 #' @param settings From `new_settings()`.
 #' @param run From `new_run()`.
+#' @param plot Whether this is for a picture, to which copies of spots do not matter.
 #' @returns A list: `input`, a `patina_input`; `normalizer`, see `new_normalizer()`; `settings`; `run`.
 #' @noRd
-prepare <- function(x, coords, assay, from, sample_info, sample_id, settings, run) {
+prepare <- function(x, coords, assay, from, sample_info, sample_id, settings, run, plot = FALSE) {
   input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call)
+  if (!plot) {
+    input <- find_copies(input, run$call)
+  }
   list(
     input = input,
     normalizer = new_normalizer(input, settings, run),
@@ -84,7 +88,7 @@ chosen_block_genes <- function(call) {
 #' @noRd
 new_result <- function(result, class, input, ...) {
   attr(result, "patina") <- list(
-    n = length(input$spots),
+    n = sum(sample_order(input)$sizes),
     samples = max(nlevels(input$sample_id), 1L),
     coords = colnames(input$coords),
     version = utils::packageVersion("patina"),

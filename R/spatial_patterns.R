@@ -103,7 +103,6 @@ spatial_patterns <- function(
 
   given <- results_for_coords(coords, genes, run$call)
   prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
-  report_shared_places(prepared$input)
   input <- prepared$input
   genes <- given$genes %||% test_before(prepared, approximation)
   chosen <- choose_genes(genes, input, "genes", run$call)
@@ -112,7 +111,7 @@ spatial_patterns <- function(
   lengthscale <- lengthscale %||%
     default_lengthscales(chosen$results, input, expression$usable, run$call)
 
-  spots <- sample_order(input)
+  spots <- sample_order(input, copies = TRUE)
   kernels <- data.frame(model = "SE", lengthscale = lengthscale)
   check_approximation(approximation, kernels, spots$sizes, run, arg = "lengthscale")
   # what predict() will need
@@ -226,8 +225,8 @@ default_lengthscales <- function(results, input, usable, call) {
     common <- utils::head(share[share >= min(0.05, share[[1L]])], 5L)
     return(sort(as.numeric(names(common))))
   }
-  # From half the smallest distance to twice the largest.
-  grid <- lengthscale_grid(input, call)
+  # From half the spacing to twice the largest distance.
+  grid <- scale_grid("lengthscale", input, call)
   inner <- grid[grid >= 2 * min(grid) & grid <= max(grid) / 4]
   # A few locations, or equal distances, leave none.
   if (length(inner) > 0L) inner else stats::median(grid)

@@ -9,13 +9,39 @@
 #' log(delta) in -10..20, and the best kernel is reported. With several samples (slides) each has its
 #' own mean and its own independent spatial part, while lengthscale, delta and variances are shared.
 #'
+#' `fsv` is the fraction of a gene's variance that its spatial part has in common with other spots. What
+#' f at a spot has for itself, given f everywhere else, no data can tell from noise, and counts as
+#' noise: nearly all of a kernel of half a spacing, 37 % of one of .8, 1 % of one of 1.3, nothing above.
+#' (With `pval_method = "spatialde"` it counts as spatial, as in SpatialDE, where genes without any
+#' pattern reach an `fsv` of 1.) The interval `fsv_lower` to `fsv_upper` has all fractions that some
+#' kernel and delta reach with a log likelihood at most 3.0 below the maximum (a 95 % region of
+#' lengthscale and delta together). It is that of Gaussian noise: for genes in a handful of spots,
+#' whatever their `fsv`, the p-value is the judge.
+#'
+#' @section Kernels:
+#' By default `kernels = "SE"` over lengthscales from half the spacing (the median distance of a spot to
+#' its nearest neighbour) to twice the largest distance of two spots of a sample, log-spaced, neighbours
+#' at most a factor of 2 apart: 10 of them up to some thousand spots, 14 for a million. Distances of 0
+#' do not count, and a few pairs that are far closer than most change nothing. `lengthscales =
+#' "spatialde"` gives SpatialDE's ten, which start at half the smallest distance, for all kernels; it is
+#' the default of `pval_method = "spatialde"`.
+#'
+#' The periods of `"PER"` start at two spacings, the shortest that such spots can show. Two periods of a
+#' tissue can be told apart if their frequencies differ by the inverse of its width; so many of them are
+#' tried, at most 22, and above them periods a factor of 2 apart. `"SE"` alone finds stripes of six
+#' spacings and more; `c("SE", "PER")` those of two to four as well, at the price of some power for
+#' smooth patterns (see the article "P-values").
+#'
 #' @section P-values:
 #' `"calibrated"` p-values are uniform when the locations are permuted, for rich and for sparse genes
-#' and in the tail. They come from quadratic forms of the expression (the score of each kernel, and
-#' the likelihood's own form at delta = 3), whose first three moments under permutation are known
-#' exactly, joined by the Cauchy combination. No random numbers are involved. Kernels that only a few
-#' pairs of spots can tell from noise, such as lengthscales below most distances, weigh little, and do
-#' not count for a gene whose few large values are not expected to meet on one of those pairs.
+#' and in the tail. They come from quadratic forms of the expression (the score of each kernel, and the
+#' likelihood's own form at delta = 3), whose first three moments under permutation are known exactly,
+#' joined by the Cauchy combination. No random numbers are involved. Kernels that only a few pairs of
+#' spots can tell from noise, such as lengthscales below most distances, weigh little, and do not count
+#' for a gene whose few large values are not expected to meet on one of those pairs. For kernels up to
+#' about a spacing the lower tail of the score counts, too, with a twentieth of the weight: genes whose
+#' neighbours differ, in fine stripes, like a checkerboard, or because cells of a kind keep apart. Their
+#' `fsv` is 0.
 #'
 #' `"spatialde"` p-values are those of SpatialDE: the upper tail of a chi-squared distribution with one
 #' degree of freedom at the log likelihood ratio. They are known to be conservative by far for most
@@ -129,13 +155,13 @@
 #' allow.
 #'
 #' @section Spots at the same place:
-#' Several spots may share their coordinates (within a sample); a message says how many do. Repeated
-#' measurements of a place, such as replicates of a time course, are what the model expects: one spatial
-#' value, and noise of their own. Coordinates that were rounded are harmless likewise. Copies are not: a
-#' spot that is in the table twice, with the same expression, confirms itself, and with every spot given
-#' twice every gene is significant. They get a warning of class `patina_warning_copied_spots`. Remove them,
-#' for example by `keep <- !duplicated(colnames(x))`. Where spots of one place are parts of one
-#' measurement, add their counts up first.
+#' Several spots may share their coordinates (within a sample, up to a thousandth of the mean distance
+#' of spots); a message says how many do. Repeated measurements of a place, such as replicates of a time
+#' course, are what the model expects: one spatial value, and noise of their own. Coordinates that were
+#' rounded are harmless likewise. Copies are not: a spot that is in the table twice, with the same
+#' expression, confirms itself, and with every spot given twice every gene is significant. So copies
+#' count once, with a warning of class `patina_warning_copied_spots`. Spots of one place that have noise
+#' in common and are not equal, such as parts of one measurement, should be added up or averaged first.
 #'
 #' @section SpatialDE's names:
 #' | patina | SpatialDE |
@@ -197,8 +223,8 @@
 #'   `"matern32"`
 #'   (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
 #' @param lengthscales Lengthscales of the SE and Matérn kernels and periods of the cosine, in units of
-#'   `coords`. By default ten, log-spaced from half the smallest non-zero to twice the largest distance of two
-#'   spots.
+#'   `coords`; `"spatialde"` for SpatialDE's. By default chosen by the distances between spots; see Kernels in
+#'   [spatial_test()].
 #' @param pval_method `"calibrated"` or `"spatialde"`; see below.
 #' @param pi0 The share of genes without a spatial pattern, for q-values; by default estimated where that can
 #'   be done. See q-values.
@@ -236,9 +262,10 @@
 #'   \item{llr}{log likelihood ratio of the best kernel and no spatial part, 0 or more}
 #'   \item{pval, qval}{p-value (never 0) and q-value ([qvalues()])}
 #'   \item{rank}{1 for the smallest p-value, also where `pval` would underflow}
-#'   \item{n}{number of spots}
+#'   \item{n}{number of spots, without copies}
 #'   \item{model}{the best kernel}
 #'   \item{fsv_se}{the standard error of `fsv` (delta method); `NA` where delta is at the end of its range}
+#'   \item{fsv_lower, fsv_upper}{its 95 % interval, see Model}
 #'   \item{log10_pval}{decadic logarithm of the p-value, also where `pval` would underflow}
 #'   \item{delta}{ratio of noise to spatial variance}
 #'   \item{mean}{mean, by generalised least squares}
@@ -313,7 +340,9 @@ spatial_test <- function(
   }
 
   prepared <- prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
-  report_shared_places(prepared$input)
+  if (pval_method == "spatialde") {
+    lengthscales <- lengthscales %||% "spatialde"
+  }
   kernels <- kernel_table(kernels, lengthscales, prepared$input, run$call)
   test <- test_genes(prepared, kernels, pval_method, approximation, fit, pi0)
   report_depth(test$depth)
@@ -343,13 +372,14 @@ spatial_test <- function(
 #' @noRd
 test_genes <- function(prepared, kernels, pval_method, approximation, fit = "auto", pi0 = NULL) {
   input <- prepared$input
-  n <- length(input$spots)
   calibrated <- pval_method == "calibrated" && enough_spots(input)
+  shared <- pval_method != "spatialde"
   if (!calibrated && fit == "auto") {
     # moments are of the forms that p-values are made of
     fit <- "likelihood"
   }
-  fitter <- prepare_fitter(input, kernels, calibrated, approximation, prepared$run, fit)
+  fitter <- prepare_fitter(input, kernels, calibrated, approximation, prepared$run, fit, shared)
+  n <- length(fitter$spots$order)
   fits <- fit_genes(fitter, prepared)
 
   p <- if (pval_method == "spatialde") {
@@ -373,6 +403,8 @@ test_genes <- function(prepared, kernels, pval_method, approximation, fit = "aut
     n = n,
     model = fitter$kernels$model[kernel],
     fsv_se = fits$fsv_se,
+    fsv_lower = fits$fsv_lower,
+    fsv_upper = fits$fsv_upper,
     log10_pval = p$log10_pval,
     delta = exp(fits$log_delta),
     mean = fits$mean,
@@ -437,7 +469,7 @@ spatialde_pvalues <- function(llr, n) {
 #' Permutation moments need 7 spots in every sample
 #' @noRd
 enough_spots <- function(input) {
-  smallest <- min(table(input$sample_id %||% rep(1L, length(input$spots))))
+  smallest <- min(sample_order(input)$sizes)
   if (smallest < 7L) {
     warn_patina(
       c(

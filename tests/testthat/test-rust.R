@@ -20,8 +20,9 @@ test_that("a time limit is an error, in the preparation as in the fit", {
     class = "patina_error_timeout"
   )
   withr::local_options(patina.block_genes = 1e5)
-  some <- expand.grid(x = 1:20, y = 1:20)
-  y <- withr::with_seed(1, matrix(rnorm(8e6), 2e4))
+  # few spots, so that the time is spent on genes
+  some <- expand.grid(x = 1:10, y = 1:10)
+  y <- withr::with_seed(1, matrix(rnorm(8e6), 8e4))
   expect_error(limited(y, some), class = "patina_error_timeout")
 })
 

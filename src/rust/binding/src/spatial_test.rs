@@ -9,18 +9,24 @@ use patina_core::grid::basis::{Basis, Entries};
 use patina_core::memory::available;
 use patina_core::model_search::{Comparison, compare};
 use patina_core::spatial_test::{GeneFit, KernelFit, Status};
-use patina_core::{Approximation, Request, SpatialTest};
+use patina_core::{Approximation, Request, SpatialTest, scales};
 
-/// SpatialDE's default lengthscales.
+/// The default scales of kernels: `lengthscale`, `period`, or `spatialde` for SpatialDE's ten for both.
 /// @noRd
 #[extendr]
-fn rust_default_grid(coords: RMatrix<f64>, sizes: &[i32], count: i32) -> Result<Vec<f64>> {
+fn rust_scale_grid(coords: RMatrix<f64>, sizes: &[i32], what: &str) -> Result<Vec<f64>> {
     let (locations, unit) = locations(&coords, sizes)?;
-    Ok(locations.default_grid(count.max(0) as usize).into_iter().map(|scale| scale * unit).collect())
+    let own = match what {
+        "period" => scales::periods(&locations),
+        "spatialde" => scales::spatialde(&locations, 10),
+        _ => scales::lengthscales(&locations),
+    };
+    Ok(own.into_iter().map(|scale| scale * unit).collect())
 }
 
-/// Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
-/// p-value if asked for. `tick` is `NULL` or a function of the steps that are done and of all that are known of.
+/// Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), a calibrated p-value if
+/// asked for, and the fraction of spatial variance that locations share, or SpatialDE's. `tick` is `NULL` or a function of
+/// the steps that are done and of all that are known of.
 /// @noRd
 #[extendr]
 #[allow(clippy::too_many_arguments)]
@@ -31,6 +37,7 @@ fn rust_prepare_test(
     lengthscales: &[f64],
     groups: &[i32],
     calibrated: bool,
+    shared: bool,
     approximation: &str,
     fit: &str,
     threads: i32,
@@ -44,6 +51,7 @@ fn rust_prepare_test(
     let groups: Vec<usize> = groups.iter().map(|&g| g.max(1) as usize - 1).collect();
     let test = in_own_pool(threads, &Watch::new(tick), move || {
         let test = SpatialTest::with_groups(&kernels, &groups, locations, request)?;
+        let test = if shared { test.shared_variance() } else { test };
         if calibrated { test.calibrate() } else { Ok(test) }
     })?;
     Ok(ExternalPtr::new(test))
@@ -153,6 +161,8 @@ fn fits_to_r(test: &SpatialTest, fits: &[GeneFit]) -> Result<List> {
         bic = column(&|k| k.bic),
         fsv = column(&|k| k.fsv),
         fsv_se = column(&|k| k.fsv_se.unwrap_or(NA_REAL)),
+        fsv_lower = column(&|k| k.fsv_interval.0),
+        fsv_upper = column(&|k| k.fsv_interval.1),
         mean = column(&|k| k.mean),
         var_spatial = column(&|k| k.var_spatial),
         var_noise = column(&|k| k.var_noise),
@@ -171,7 +181,7 @@ fn null_or_na(fit: &GeneFit) -> f64 {
 
 extendr_module! {
     mod spatial_test;
-    fn rust_default_grid;
+    fn rust_scale_grid;
     fn rust_prepare_test;
     fn rust_save_test;
     fn rust_load_test;

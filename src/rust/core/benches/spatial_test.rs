@@ -5,7 +5,7 @@ use criterion::{Criterion, criterion_main};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use patina_core::random::SplitMix64;
-use patina_core::{Kernel, Locations, SpatialTest};
+use patina_core::{Kernel, Locations, SpatialTest, scales};
 use std::time::Duration;
 
 const GENES: usize = 14_859;
@@ -17,8 +17,7 @@ fn bulb_sized() -> (Locations, Vec<Kernel>, Mat<f64>) {
         place as f64 + 0.1 * random.uniform()
     });
     let locations = Locations::new(coords.as_ref()).expect("good locations");
-    let kernels = locations
-        .default_grid(10)
+    let kernels = scales::lengthscales(&locations)
         .into_iter()
         .map(|lengthscale| Kernel::squared_exponential(lengthscale).unwrap())
         .collect();

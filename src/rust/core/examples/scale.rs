@@ -10,7 +10,7 @@ mod common;
 use common::Random;
 use faer::Mat;
 use patina_core::spatial_test::{GeneFit, Status};
-use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest};
+use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest, scales};
 use std::time::Instant;
 
 fn locations(layout: &str, n: usize) -> Locations {
@@ -63,7 +63,7 @@ fn main() {
 
     let locations = locations(layout, n);
     let start = Instant::now();
-    let grid = locations.default_grid(10);
+    let grid = scales::lengthscales(&locations);
     let kernels: Vec<Kernel> =
         grid.iter().map(|&lengthscale| Kernel::squared_exponential(lengthscale).unwrap()).collect();
     println!("grid: {:.2} s", start.elapsed().as_secs_f64());

@@ -22,7 +22,7 @@ use crate::engine::{GENE_GAP, LOG_DET_GAP, SINGLE_ROUNDING};
 use crate::error::Result;
 use crate::interrupt;
 use crate::kernel::Kernel;
-use crate::likelihood::{Candidate, Maximum, candidates};
+use crate::likelihood::{Candidate, Maximum, candidates, range_above};
 use crate::locations::Locations;
 use crate::model::{Block, Likelihood, Model, View};
 use crate::null::score::ScoreSample;
@@ -114,6 +114,10 @@ impl Likelihood for KrylovView<'_> {
 
     fn refine(&self, gene: usize, candidate: Candidate) -> Maximum {
         self.model.refine(self.quadrature(gene), candidate)
+    }
+
+    fn range_above(&self, gene: usize, least: f64) -> Option<(f64, f64)> {
+        range_above(&self.model.scan(self.quadrature(gene)), self.model.grid(), self.model.n, least)
     }
 
     fn mean_and_scale(&self, gene: usize, log_delta: f64) -> (Vec<f64>, f64) {

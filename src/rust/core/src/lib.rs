@@ -17,7 +17,7 @@
 //! use patina_core::patterns::{Settings, find_patterns};
 //! use patina_core::qvalue::qvalues;
 //! use patina_core::random::SplitMix64;
-//! use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest, prepare};
+//! use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest, prepare, scales};
 //!
 //! // 80 places, and 20 genes, of which the first five follow a wave.
 //! let mut random = SplitMix64::new(1, &[]);
@@ -30,7 +30,7 @@
 //! // The test: squared exponential kernels of ten lengthscales against two cosines.
 //! let locations = Locations::new(coords.as_ref())?;
 //! let mut kernels = Vec::new();
-//! for lengthscale in locations.default_grid(10) {
+//! for lengthscale in scales::spatialde(&locations, 10) {
 //!     kernels.push(Kernel::squared_exponential(lengthscale)?);
 //! }
 //! kernels.extend([Kernel::cosine(4.0)?, Kernel::cosine(6.3)?]);
@@ -77,11 +77,13 @@ pub mod patterns;
 pub mod prepare;
 pub mod qvalue;
 pub mod random;
+pub mod scales;
 mod serde_matrix;
 pub mod spatial_test;
 pub mod spectral;
 pub mod spectrum;
 pub mod storage;
+pub mod unshared;
 
 pub use engine::{Approximation, Request};
 pub use error::{Error, Result};

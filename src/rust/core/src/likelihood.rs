@@ -137,6 +137,23 @@ pub fn candidates(scanned: &[f64], n: usize, mut found: impl FnMut(Candidate)) {
     }
 }
 
+/// The range of log delta in which a likelihood, given on its grid as for [`candidates`], is at least `least`; linear
+/// between the grid's points. `None` if it is so at none of them.
+pub fn range_above(scanned: &[f64], grid: &[f64], n: usize, least: f64) -> Option<(f64, f64)> {
+    let most = n as f64 * (-2.0 * (least - constant_loglik(n)) / n as f64).exp();
+    let first = scanned.iter().position(|value| *value <= most)?;
+    let last = scanned.iter().rposition(|value| *value <= most)?;
+    // From a point inside towards its neighbour outside, which may be unknown.
+    let end = |inside: usize, outside: Option<usize>| {
+        let known = outside.filter(|&o| scanned.get(o).is_some_and(|value| *value > most));
+        known.map_or(grid[inside], |outside| {
+            let share = (most - scanned[inside]) / (scanned[outside] - scanned[inside]);
+            grid[inside] + share * (grid[outside] - grid[inside])
+        })
+    };
+    Some((end(first, first.checked_sub(1)), end(last, Some(last + 1))))
+}
+
 /// Refines a local maximum of the grid by Newton's method on the slope, kept inside the neighbouring grid
 /// points by bisection. `value` is needed only where the search ends, `slopes` (whose value is not used) at every step.
 pub fn refine(

@@ -123,17 +123,4 @@ impl Locations {
         let middle = nearest.len() / 2;
         nearest.select_nth_unstable_by(middle, f64::total_cmp).1.sqrt()
     }
-
-    /// `count` log-spaced lengthscales from half the smallest non-zero distance to twice the largest,
-    /// SpatialDE's default grid.
-    pub fn default_grid(&self, count: usize) -> Vec<f64> {
-        let (least, most) = self.distance_range();
-        let (from, to) = ((least / 2.0).log10(), (most * 2.0).log10());
-        (0..count)
-            .map(|i| {
-                let t = if count > 1 { i as f64 / (count - 1) as f64 } else { 0.0 };
-                10f64.powf(from + (to - from) * t)
-            })
-            .collect()
-    }
 }

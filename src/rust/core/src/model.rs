@@ -70,6 +70,13 @@ pub trait Likelihood {
     /// The generalised least squares means of the samples, and `s2 = yᵀ P y / n`.
     fn mean_and_scale(&self, gene: usize, log_delta: f64) -> (Vec<f64>, f64);
 
+    /// The range of log delta in which a gene's likelihood is at least this, on the engine's grid; `None` if it is so at no
+    /// point of it, or not known.
+    fn range_above(&self, gene: usize, least: f64) -> Option<(f64, f64)> {
+        let _ = (gene, least);
+        None
+    }
+
     /// What the likelihood may still reach where its maximum is not known.
     fn ceiling(&self, gene: usize) -> f64 {
         let _ = gene;

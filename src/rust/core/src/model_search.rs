@@ -37,6 +37,7 @@ mod tests {
             bic,
             fsv: 0.5,
             fsv_se: None,
+            fsv_interval: (f64::NAN, f64::NAN),
             mean: 0.0,
             var_spatial: 1.0,
             var_noise: 1.0,

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use std::f64::consts::LOG10_E;
 use std::ops::Range;
 
-pub use combine::combine;
+pub use combine::{combine, combine_with};
 pub use forms::{KernelForms, SampleForm};
 pub use invariants::dense_forms;
 pub use moments::{Invariants, MIN_LOCATIONS};
@@ -47,6 +47,11 @@ const SPARSE_SCORE: f64 = 20.0;
 /// The same for the forms at finite delta, which see single spots more.
 const SPARSE_FINITE: f64 = 6.0;
 
+/// What the lower tails of narrow kernels' scores weigh together, beside all forms, whose weights have a sum of 1. Genes
+/// whose neighbours differ, in stripes, like a checkerboard or because their cells repel each other, have scores far
+/// below their mean. On simulated tissues (examples/kernels.rs) more weight finds no more.
+const LOWER_SHARE: f64 = 0.05;
+
 /// The forms of all kernels, ready to test genes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NullForms {
@@ -56,6 +61,8 @@ pub struct NullForms {
     forms: Vec<Form>,
     /// Weight of each form in the combination; their sum is 1.
     weights: Vec<f64>,
+    /// The score forms whose lower tail counts too, with its weight.
+    lower: Vec<(usize, f64)>,
 }
 
 /// What the null distribution needs of one gene.
@@ -100,8 +107,12 @@ impl NullForms {
         if weights.iter().all(|weight| *weight == 0.0) {
             return Err(Error::ConstantKernels);
         }
-        let forms = kernels.iter().flat_map(|kernel| kernel.forms.iter().cloned()).collect();
-        Ok(Self { samples: locations.samples().to_vec(), deltas: deltas.to_vec(), forms, weights })
+        let forms: Vec<Form> = kernels.iter().flat_map(|kernel| kernel.forms.iter().cloned()).collect();
+        let narrow = |k: &usize| deltas[k % deltas.len()].is_infinite() && forms[*k].lower.is_some();
+        let narrow: Vec<usize> = (0..forms.len()).filter(narrow).collect();
+        let total: f64 = narrow.iter().map(|&k| weights[k]).sum();
+        let lower = narrow.into_iter().map(|k| (k, LOWER_SHARE * weights[k] / total)).collect();
+        Ok(Self { samples: locations.samples().to_vec(), deltas: deltas.to_vec(), forms, weights, lower })
     }
 
     /// Whether forms at these noise ratios can be had over these locations: to know before they are computed.
@@ -227,9 +238,24 @@ impl NullForms {
         q.iter().zip(&self.forms).zip(self.deltas.iter().cycle()).map(one).collect()
     }
 
+    /// Natural log of the p-value of a form's lower tail; NaN where too few locations carry it for a gene as sparse as
+    /// this one. The moments of -A are exact, too. Its skewness is negative, and counts as none for sparse genes: the lower
+    /// tail of narrow kernels' forms is short, and a normal one conservative.
+    pub fn log_lower_p_value(&self, form: usize, q: f64, gene: &GeneMoments) -> f64 {
+        let form = &self.forms[form];
+        let standard = self.standard_score(form, q, gene).filter(|_| form.support.carries(gene.kurtosis));
+        standard.map_or(f64::NAN, |(z, skewness)| {
+            let rich = form.lower.as_ref().filter(|_| gene.kurtosis <= SPARSE_SCORE);
+            let correction = rich.map_or(0.0, |ratio| ratio.log_correction(-z));
+            (tails::log_pearson3(-z, -skewness) + correction).min(0.0)
+        })
+    }
+
     /// The combined p-value of a gene from all its forms, kernel by kernel. NaN where none varies.
     pub fn p_value(&self, q: &[f64], gene: &GeneMoments) -> LogP {
-        LogP::from_log(combine(&self.log_p_values(q, gene), &self.weights))
+        let lower = |&(form, weight): &(usize, f64)| (self.log_lower_p_value(form, q[form], gene), weight);
+        let lower: Vec<(f64, f64)> = self.lower.iter().map(lower).collect();
+        LogP::from_log(combine_with(&self.log_p_values(q, gene), &self.weights, &lower))
     }
 }
 
@@ -313,6 +339,81 @@ mod tests {
             all.extend(permutations(&rest).into_iter().map(|tail| [vec![first], tail].concat()));
         }
         all
+    }
+
+    #[test]
+    fn a_narrow_kernels_lower_tail_is_that_of_all_permutations() {
+        // A line of seven, the second, fourth and sixth value apart from the others: no order has more unlike neighbours.
+        let coords = Mat::from_fn(7, 1, |i, _| i as f64);
+        let locations = Locations::new(coords.as_ref()).unwrap();
+        let models = models(&[se(0.5), se(0.8)], &locations);
+        let forms = null_forms(&models, &locations).unwrap();
+        let lower: Vec<usize> = forms.lower.iter().map(|(form, _)| *form).collect();
+        assert_eq!(lower, [0, DELTAS.len()], "the score forms");
+        assert!((forms.lower.iter().map(|(_, weight)| weight).sum::<f64>() - LOWER_SHARE).abs() < 1e-12);
+
+        let y = values(&locations, |i| f64::from(i as u32 % 2) + 0.1 * (i as f64).sin());
+        let gene = forms.gene(y.col_as_slice(0));
+        let q = forms_of(&models, &locations, &y);
+        let orders = permutations(&(0..7).collect::<Vec<_>>());
+        let mut all = vec![Vec::new(); forms.len()];
+        for order in &orders {
+            let permuted = Mat::from_fn(7, 1, |i, _| y[(order[i], 0)]);
+            all.iter_mut().zip(forms_of(&models, &locations, &permuted)).for_each(|(all, q)| all.push(-q));
+        }
+        for form in lower {
+            // Moments of -A by brute force.
+            let count = all[form].len() as f64;
+            let mean = all[form].iter().sum::<f64>() / count;
+            let central = |p| all[form].iter().map(|v| (v - mean).powi(p)).sum::<f64>() / count;
+            let (z, skewness) = forms.standard_score(&forms.forms[form], q[form], &gene).unwrap();
+            assert!((-z - (-q[form] - mean) / central(2).sqrt()).abs() < 1e-10);
+            assert!((-skewness - central(3) / central(2).powf(1.5)).abs() < 1e-10);
+            let exact = all[form].iter().filter(|v| **v >= -q[form] - 1e-12).count() as f64 / count;
+            let p = forms.log_lower_p_value(form, q[form], &gene).exp();
+            println!("{p} {exact}");
+            assert!(p < 0.06 && exact < 0.06 && p > 0.2 * exact);
+        }
+    }
+
+    #[test]
+    fn lower_tails_are_those_of_narrow_kernels() {
+        let side = 16;
+        let coords =
+            Mat::from_fn(side * side, 2, |i, k| if k == 0 { (i % side) as f64 } else { (i / side) as f64 });
+        let locations = Locations::new(coords.as_ref()).unwrap();
+        let kernels: Vec<Kernel> = crate::scales::lengthscales(&locations).into_iter().map(se).collect();
+        let forms = null_forms(&models(&kernels, &locations), &locations).unwrap();
+        let narrow: Vec<usize> = forms.lower.iter().map(|(form, _)| form / DELTAS.len()).collect();
+        assert_eq!(narrow, [0, 1]);
+    }
+
+    #[test]
+    fn neighbours_that_differ_have_small_p_values() {
+        let side = 16;
+        let coords =
+            Mat::from_fn(side * side, 2, |i, k| if k == 0 { (i % side) as f64 } else { (i / side) as f64 });
+        let locations = Locations::new(coords.as_ref()).unwrap();
+        let models = models(&[0.5, 0.8, 1.3, 2.0, 3.3, 5.2].map(se), &locations);
+        let forms = null_forms(&models, &locations).unwrap();
+        let narrow: Vec<usize> = forms.lower.iter().map(|(form, _)| form / DELTAS.len()).collect();
+        assert_eq!(narrow, [0, 1]);
+        let mut normal = crate::fixtures::normal(3);
+        let noise: Vec<f64> = (0..side * side).map(|_| normal()).collect();
+        let p_value = |pattern: &dyn Fn(usize, usize) -> bool| {
+            let y = values(&locations, |i| f64::from(u8::from(pattern(i % side, i / side))) + 0.4 * noise[i]);
+            let q = forms_of(&models, &locations, &y);
+            let gene = forms.gene(y.col_as_slice(0));
+            let upper = combine(&forms.log_p_values(&q, &gene), &forms.weights).exp();
+            (upper, forms.p_value(&q, &gene).pval)
+        };
+        let (upper, checkerboard) = p_value(&|x, y| (x + y) % 2 == 0);
+        assert!(upper > 0.9 && checkerboard < 1e-12, "{upper} {checkerboard}");
+        let (upper, stripes) = p_value(&|x, _| x % 2 == 0);
+        assert!(upper > 0.9 && stripes < 1e-3, "{upper} {stripes}");
+        // A smooth pattern's p-value stays what it is.
+        let (upper, smooth) = p_value(&|x, _| x < 8);
+        assert!(upper < 1e-10 && (smooth / upper - 1.0).abs() < 1e-12);
     }
 
     #[test]

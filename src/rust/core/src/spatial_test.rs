@@ -11,7 +11,7 @@ use crate::grid::Grid;
 use crate::grid::basis::{Basis, Entries, SparseGene};
 use crate::interrupt;
 use crate::kernel::Kernel;
-use crate::likelihood::{Candidate, Maximum, constant_loglik};
+use crate::likelihood::{Candidate, LOG_DELTA, Maximum, constant_loglik};
 use crate::locations::Locations;
 use crate::model::{Block, View};
 use crate::moment_fit::moment_fit;
@@ -74,11 +74,14 @@ pub struct KernelFit {
     /// Its standard error by the delta method, from the likelihood's curvature in log delta; none where the
     /// maximum lies on the boundary.
     pub fsv_se: Option<f64>,
+    /// Its 95 % interval: all fractions that some kernel of the group and some delta reach with a log likelihood at most
+    /// 3.0 below the maximum.
+    pub fsv_interval: (f64, f64),
     /// The generalised least squares mean (over samples: the mean weighted by their sizes).
     pub mean: f64,
-    /// Variance of the spatial part, s2 times Gower's factor.
+    /// Variance of the spatial part, s2 times Gower's factor (less what is [`crate::unshared`]).
     pub var_spatial: f64,
-    /// Variance of the noise, s2 delta.
+    /// Variance of the noise, s2 delta (and what is unshared).
     pub var_noise: f64,
 }
 
@@ -113,7 +116,14 @@ pub struct SpatialTest {
     #[serde(skip)]
     exact: OnceLock<Box<SpatialTest>>,
     null: Option<NullForms>,
+    /// The variance of each kernel that counts as noise.
+    unshared: Vec<f64>,
 }
+
+/// Half the 95 % quantile of a chi-squared variable with two degrees of freedom, -log(.05): how far below its maximum the
+/// likelihood of lengthscale and delta ends what the data allow. (One degree of freedom would be enough for delta alone, but
+/// lengthscales are few: on simulated genes between two of them such intervals have the truth in 81 % of the cases.)
+const INTERVAL_DROP: f64 = 2.995_732_273_553_991;
 
 impl SpatialTest {
     /// Prepares the kernels, each by the engine that suits it, in the current rayon pool; each gene gets the best of
@@ -164,8 +174,28 @@ impl SpatialTest {
         let n_groups = groups.iter().max().map_or(0, |g| g + 1);
         let kept = (0..models.len()).collect();
         let exact = OnceLock::new();
+        let unshared = vec![0.0; models.len()];
         let (exact_if_needed, moments) = (false, false);
-        Self { locations, models, kept, groups, n_groups, exact_if_needed, moments, exact, null: None }
+        Self {
+            locations,
+            models,
+            kept,
+            groups,
+            n_groups,
+            exact_if_needed,
+            moments,
+            exact,
+            null: None,
+            unshared,
+        }
+    }
+
+    /// What a location shares with no other is noise to the fraction of spatial variance; see [`crate::unshared`]. (Without
+    /// this it is spatial, as in SpatialDE.)
+    pub fn shared_variance(mut self) -> Self {
+        let kernels: Vec<Kernel> = self.models.iter().map(|model| model.kernel()).collect();
+        self.unshared = crate::unshared::unshared(&kernels, &self.locations);
+        self
     }
 
     /// After reading from a file: plans grids again.
@@ -284,17 +314,19 @@ impl SpatialTest {
         let group = |group: usize| {
             let kernels = (0..self.models.len()).filter(|&k| self.groups[k] == group);
             let fit = moment_fit(kernels.map(|k| (k, null.excess(k, forms[k * each], gene))), total)?;
+            let shared = (1.0 - self.unshared[fit.kernel] / self.models[fit.kernel].gower()).clamp(0.0, 1.0);
             Some(KernelFit {
                 kernel: fit.kernel,
                 log_delta: fit.log_delta,
                 loglik: f64::NAN,
                 llr: f64::NAN,
                 bic: f64::NAN,
-                fsv: fit.fsv,
+                fsv: fit.fsv * shared,
                 fsv_se: None,
+                fsv_interval: (f64::NAN, f64::NAN),
                 mean,
-                var_spatial: unit * fit.variances[0],
-                var_noise: unit * fit.variances[1],
+                var_spatial: unit * fit.variances[0] * shared,
+                var_noise: unit * (fit.variances[1] + fit.variances[0] * (1.0 - shared)),
             })
         };
         (0..self.n_groups).filter_map(group).collect()
@@ -386,6 +418,7 @@ impl SpatialTest {
         }
         let models = prepare::exact(&self.models, &self.locations)?;
         let exact = Self::from_models(models, self.groups.clone(), self.locations.clone());
+        let exact = Self { unshared: self.unshared.clone(), ..exact };
         Ok(self.exact.get_or_init(|| Box::new(exact)))
     }
 
@@ -498,15 +531,54 @@ impl Gene<'_> {
         let known = models().all(|(_, likelihood)| likelihood.ceiling(self.gene) < maximum.value);
         let llr = maximum.value - constant_loglik(self.test.locations.len());
         let exact = self.test.models[kernel].doubt(maximum.log_delta) <= TRUNCATION.0 + TRUNCATION.1 * llr;
-        if known && exact { self.describe(kernel, &maximum) } else { None }
+        if !(known && exact) {
+            return None;
+        }
+        let least = maximum.value - INTERVAL_DROP;
+        let ranges =
+            models().filter_map(|(k, likelihood)| Some((k, likelihood.range_above(self.gene, least)?)));
+        let interval = self.fsv_interval(kernel, &maximum, ranges);
+        self.describe(kernel, &maximum, interval)
     }
 
-    fn describe(&self, kernel: usize, maximum: &Maximum) -> Option<KernelFit> {
+    /// Fraction of spatial variance of a kernel.
+    fn fsv(&self, kernel: usize, log_delta: f64) -> f64 {
+        if log_delta >= LOG_DELTA.1 {
+            return 0.0;
+        }
+        let gower = self.test.models[kernel].gower();
+        (gower - self.test.unshared[kernel]).max(0.0) / (gower + log_delta.exp())
+    }
+
+    /// The fractions that kernels reach within ranges of log delta. A sharp maximum may lie between the points of the grid.
+    fn fsv_interval(
+        &self,
+        best: usize,
+        maximum: &Maximum,
+        ranges: impl Iterator<Item = (usize, (f64, f64))>,
+    ) -> (f64, f64) {
+        let ranges: Vec<(usize, (f64, f64))> = ranges.collect();
+        let found = ranges.iter().any(|(k, _)| *k == best);
+        let width = maximum.curvature.filter(|_| !found).map_or(0.0, |c| (2.0 * INTERVAL_DROP / -c).sqrt());
+        let around = (maximum.log_delta - width, maximum.log_delta + width);
+        let (mut low, mut high) = (1.0_f64, 0.0_f64);
+        for (k, (from, to)) in ranges.into_iter().chain([(best, around)]) {
+            low = low.min(self.fsv(k, to));
+            high = high.max(self.fsv(k, from));
+        }
+        (low, high)
+    }
+
+    fn describe(&self, kernel: usize, maximum: &Maximum, fsv_interval: (f64, f64)) -> Option<KernelFit> {
         let (model, standard) = (&self.test.models[kernel], self.standard);
         let n = self.test.locations.len();
         let (means, s2) = self.views[kernel].likelihood()?.mean_and_scale(self.gene, maximum.log_delta);
         let (delta, gower) = (maximum.log_delta.exp(), model.gower());
-        let fsv = gower / (gower + delta);
+        let unshared = self.test.unshared[kernel].min(gower);
+        let shared = gower - unshared;
+        let fsv = shared / (gower + delta);
+        // Its derivative in log delta.
+        let slope = fsv * (1.0 - gower / (gower + delta));
         let samples = self.test.locations.samples();
         let mean = samples
             .iter()
@@ -524,10 +596,11 @@ impl Gene<'_> {
             llr: (maximum.value - constant_loglik(n)).max(0.0),
             bic: -2.0 * loglik + parameters as f64 * (n as f64).ln(),
             fsv,
-            fsv_se: maximum.curvature.map(|curvature| fsv * (1.0 - fsv) / (-curvature).sqrt()),
+            fsv_se: maximum.curvature.map(|curvature| slope / (-curvature).sqrt()),
+            fsv_interval,
             mean,
-            var_spatial: unit * gower,
-            var_noise: unit * delta,
+            var_spatial: unit * shared,
+            var_noise: unit * (delta + unshared),
         })
     }
 }

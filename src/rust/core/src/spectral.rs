@@ -6,7 +6,7 @@ pub use profile::{GeneProfile, Profile};
 
 use crate::error::Result;
 use crate::kernel::Kernel;
-use crate::likelihood::{Candidate, Maximum, candidates};
+use crate::likelihood::{Candidate, Maximum, candidates, range_above};
 use crate::locations::Locations;
 use crate::model::{Block, Likelihood, Model, View};
 use crate::null::invariants::{SampleSpectrum, form_weights};
@@ -138,6 +138,10 @@ impl Likelihood for SpectralView<'_> {
 
     fn refine(&self, gene: usize, candidate: Candidate) -> Maximum {
         self.profile(gene).refine(candidate)
+    }
+
+    fn range_above(&self, gene: usize, least: f64) -> Option<(f64, f64)> {
+        range_above(self.scanned.col_as_slice(gene), self.model.profile.grid(), self.block.y.nrows(), least)
     }
 
     fn mean_and_scale(&self, gene: usize, log_delta: f64) -> (Vec<f64>, f64) {

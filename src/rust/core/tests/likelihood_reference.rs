@@ -4,7 +4,7 @@ mod common;
 
 use common::{bulb, reference_table};
 use faer::Mat;
-use patina_core::{Kernel, Locations, SpatialTest};
+use patina_core::{Kernel, Locations, SpatialTest, scales};
 
 #[test]
 fn bulb_is_never_below_spatialde_and_agrees_where_spatialde_is_right() {
@@ -18,8 +18,7 @@ fn bulb_is_never_below_spatialde_and_agrees_where_spatialde_is_right() {
         },
     );
     let locations = Locations::new(bulb.coords.as_ref()).unwrap();
-    let kernels: Vec<Kernel> = locations
-        .default_grid(10)
+    let kernels: Vec<Kernel> = scales::spatialde(&locations, 10)
         .into_iter()
         .map(|lengthscale| Kernel::squared_exponential(lengthscale).unwrap())
         .collect();

@@ -5,7 +5,7 @@ mod common;
 use common::{bulb, reference_table};
 use faer::Mat;
 use patina_core::model_search::compare;
-use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest};
+use patina_core::{Approximation, Kernel, Locations, Request, SpatialTest, scales};
 
 #[test]
 fn hits_follow_spatialdes_models() {
@@ -17,7 +17,7 @@ fn hits_follow_spatialdes_models() {
         None => bulb.totals[i].ln(),
     });
     let locations = Locations::new(bulb.coords.as_ref()).unwrap();
-    let grid = locations.default_grid(10);
+    let grid = scales::spatialde(&locations, 10);
     let mut kernels: Vec<Kernel> =
         grid.iter().map(|&lengthscale| Kernel::squared_exponential(lengthscale).unwrap()).collect();
     kernels.extend(grid.iter().map(|&period| Kernel::cosine(period).unwrap()));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Tester, default_kernels};
+use common::{Tester, spatialde_kernels};
 use patina_core::Locations;
 use patina_core::null::DELTAS;
 
@@ -11,7 +11,7 @@ fn pearson3_of_the_bulb_agrees_with_the_prototype() {
     let Some(bulb) = common::bulb() else { return };
     let Some(table) = common::reference_table("mob_calibrated.csv.gz") else { return };
     let locations = Locations::new(bulb.coords.as_ref()).unwrap();
-    let tester = Tester::new(&default_kernels(&locations)[..6], &locations, &DELTAS);
+    let tester = Tester::new(&spatialde_kernels(&locations)[..6], &locations, &DELTAS);
     let y = common::centred(&bulb.residuals);
     let log_p = tester.map_genes(&y, |_, q, gene| tester.forms.pearson3(q, gene));
     let (mut compared, mut errors) = (0, [0.0_f64; 12]);

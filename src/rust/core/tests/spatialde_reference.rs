@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{default_kernels, own_reference, own_tissue};
+use common::{own_reference, own_tissue, spatialde_kernels};
 use faer::Mat;
 use patina_core::model_search::compare;
 use patina_core::patterns::{Settings, find_patterns};
@@ -20,7 +20,7 @@ fn places(names: &[String], genes: &[String]) -> Vec<usize> {
 fn likelihoods_are_never_below_spatialdes_and_mostly_equal() {
     let (tissue, reference) = (own_tissue(), own_reference("run"));
     let locations = Locations::new(tissue.coords.as_ref()).unwrap();
-    let kernels = default_kernels(&locations);
+    let kernels = spatialde_kernels(&locations);
     let fits = SpatialTest::new(&kernels, locations).unwrap().fit(tissue.residuals.as_ref()).unwrap();
     let (loglik, null) = (reference.column("max_ll"), reference.column("max_ll_null"));
     let (delta, lengthscale) = (reference.column("max_delta"), reference.column("l"));
@@ -48,7 +48,7 @@ fn likelihoods_are_never_below_spatialdes_and_mostly_equal() {
 fn models_are_those_of_spatialde() {
     let (tissue, reference) = (own_tissue(), own_reference("model_search"));
     let locations = Locations::new(tissue.coords.as_ref()).unwrap();
-    let mut kernels = default_kernels(&locations);
+    let mut kernels = spatialde_kernels(&locations);
     let cosine = |kernel: &Kernel| Kernel::cosine(kernel.scale()).unwrap();
     kernels.extend(kernels.iter().map(cosine).collect::<Vec<_>>());
     kernels.push(Kernel::linear());

@@ -9,12 +9,20 @@ use std::f64::consts::PI;
 /// P(p <= a) is about 1.1 a for a of .001 and more, over simulated locations and values of many kinds. The result is
 /// larger by as much there, and by less and less beyond.
 pub fn combine(log_p: &[f64], weights: &[f64]) -> f64 {
+    combine_with(log_p, weights, &[])
+}
+
+/// The same, and beside it others, pairs of log p and weight, in the other direction: where the first are small these are
+/// nearly 1, which must not take anything from them. So they count only below one half, and add to the weights.
+pub fn combine_with(log_p: &[f64], weights: &[f64], others: &[(f64, f64)]) -> f64 {
     /// The share by which the combination is too small, and the p-value where half of it is taken off.
     const EXCESS: (f64, f64) = (0.1, 1e-3);
     let counts = || log_p.iter().zip(weights).filter(|(p, _)| !p.is_nan());
     let total: f64 = counts().map(|(_, weight)| weight).sum();
     if total > 0.0 {
-        let (log_p, weights): (Vec<f64>, Vec<f64>) = counts().map(|(p, weight)| (p, weight / total)).unzip();
+        let others = others.iter().filter(|(p, _)| *p < 0.5_f64.ln()).copied();
+        let own = counts().map(|(p, weight)| (*p, weight / total));
+        let (log_p, weights): (Vec<f64>, Vec<f64>) = own.chain(others).unzip();
         let combined = log_cauchy(&log_p, &weights);
         let p = combined.exp();
         combined + (EXCESS.0 * (1.0 - p) * p / (p + EXCESS.1)).ln_1p()
@@ -25,7 +33,7 @@ pub fn combine(log_p: &[f64], weights: &[f64]) -> f64 {
 
 /// Combines p-values by the Cauchy combination (Liu & Xie 2020): log of the combined p-value.
 ///
-/// `log_p` and their weights, which sum to one; p-values count as 1 - 1e-3 at most.
+/// `log_p` and their weights, which sum to about one; p-values count as 1 - 1e-3 at most.
 fn log_cauchy(log_p: &[f64], weights: &[f64]) -> f64 {
     const CAP: f64 = 0.999;
     /// Below this p, cot(pi p) is 1/(pi p) to rounding.

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// A form counts as constant over permutations where what varies is below this share of its squared norm: rounding.
 const CONSTANT: f64 = 1e-13;
 
+/// A form's lower tail counts where a location's covariances with all others have a sum of squares of at most so many
+/// squared variances: as for SE kernels up to a spacing.
+const NARROW: f64 = 1.5;
+
 /// One sample's share of one form y'Ay.
 #[derive(Debug, Clone)]
 pub struct SampleForm {
@@ -55,6 +59,8 @@ pub(super) struct Form {
     pub cumulants: Vec<Cumulants>,
     /// The tail of the ratio to the sum of squares.
     pub ratio: Option<RatioTail>,
+    /// The same of the lower tail, that is, of -A; for narrow kernels only.
+    pub lower: Option<RatioTail>,
     /// Whether the form is constant over permutations, up to rounding.
     pub constant: bool,
     pub support: Support,
@@ -79,6 +85,9 @@ impl Form {
         form.constant = varying <= CONSTANT * (varying + constant);
         if !form.constant {
             form.ratio = RatioTail::new(&eigenvalues);
+            if form.support.squares <= NARROW * constant {
+                form.lower = RatioTail::new(&negative(&eigenvalues));
+            }
         }
         form
     }
@@ -133,4 +142,20 @@ impl Support {
     pub fn carries(&self, kurtosis: f64) -> bool {
         self.pairs() >= kurtosis * kurtosis && self.locations() >= kurtosis
     }
+}
+
+/// The eigenvalues of -A. Those of a full spectrum are one too many, which a negative multiplicity takes back: the least,
+/// which here would be the largest.
+fn negative(eigenvalues: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut surplus: f64 = eigenvalues.iter().map(|(_, m)| (-m).max(0.0)).sum();
+    let mut own: Vec<(f64, f64)> =
+        eigenvalues.iter().filter(|(_, m)| *m > 0.0).map(|(value, m)| (-value, *m)).collect();
+    own.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (_, multiplicity) in &mut own {
+        let taken = surplus.min(*multiplicity);
+        *multiplicity -= taken;
+        surplus -= taken;
+    }
+    own.retain(|(_, m)| *m > 0.0);
+    own
 }

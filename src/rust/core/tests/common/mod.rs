@@ -11,7 +11,7 @@ use patina_core::model::{Block, Model, View};
 use patina_core::null::GeneMoments;
 use patina_core::random::SplitMix64;
 use patina_core::spectral::Spectral;
-use patina_core::{Kernel, Locations, NullForms, Spectrum};
+use patina_core::{Kernel, Locations, NullForms, Spectrum, scales};
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::env;
@@ -240,7 +240,13 @@ impl Tissue {
 /// The SE kernels of the default grid.
 pub fn default_kernels(locations: &Locations) -> Vec<Kernel> {
     let kernel = |lengthscale| Kernel::squared_exponential(lengthscale).expect("a lengthscale");
-    locations.default_grid(10).into_iter().map(kernel).collect()
+    scales::lengthscales(locations).into_iter().map(kernel).collect()
+}
+
+/// The SE kernels of SpatialDE's grid.
+pub fn spatialde_kernels(locations: &Locations) -> Vec<Kernel> {
+    let kernel = |lengthscale| Kernel::squared_exponential(lengthscale).expect("a lengthscale");
+    scales::spatialde(locations, 10).into_iter().map(kernel).collect()
 }
 
 /// Calibrated p-values for SE kernels.
@@ -252,7 +258,7 @@ pub struct Tester {
 }
 
 impl Tester {
-    /// The default grid of ten lengthscales, and the default deltas.
+    /// The default lengthscales, and the default deltas.
     pub fn default_grid(locations: &Locations) -> Self {
         Self::new(&default_kernels(locations), locations, &patina_core::null::DELTAS)
     }

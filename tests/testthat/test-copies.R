@@ -1,0 +1,68 @@
+tissue <- function() {
+  set.seed(3)
+  coords <- expand.grid(x = 1:10, y = 1:9)
+  y <- matrix(rnorm(40L * 90L), 40L, dimnames = list(sprintf("g%d", 1:40), sprintf("s%d", 1:90)))
+  y[1:4, ] <- y[1:4, ] + 2 * matrix(sin(coords$x / 2), 4L, 90L, byrow = TRUE)
+  list(y = y, coords = coords)
+}
+
+run <- function(y, coords, ...) {
+  spatial_test(y, coords, normalization = "none", threads = 1, ...)
+}
+
+test_that("every spot given twice is the tissue given once", {
+  data <- tissue()
+  once <- run(data$y, data$coords)
+  twice <- cbind(data$y, data$y)
+  colnames(twice) <- sprintf("s%d", 1:180)
+  for (shift in c(0, 1e-6)) {
+    coords <- rbind(data$coords, data$coords + shift)
+    expect_warning(
+      again <- run(twice, coords),
+      "90 spots of `x` are copies",
+      class = "patina_warning_copied_spots"
+    )
+    expect_identical(tibble::as_tibble(as.list(again)), tibble::as_tibble(as.list(once)))
+  }
+  expect_identical(again$n, rep(90L, 40L))
+})
+
+test_that("copies are found within samples, however the values are stored, whatever else is missing", {
+  data <- tissue()
+  y <- unname(round(1 + abs(cbind(data$y, data$y[, 5:6])) * 3))
+  y[1, ] <- NA
+  coords <- rbind(data$coords, data$coords[5:6, ])
+  sparse <- methods::as(y, "CsparseMatrix")
+  for (x in list(y, sparse, as.data.frame(t(y)), DelayedArray::DelayedArray(y))) {
+    input <- as_input(x, coords)
+    expect_warning(input <- find_copies(input, NULL), class = "patina_warning_copied_spots")
+    expect_identical(which(input$copies), 91:92)
+  }
+  expect_identical(sample_order(input)$order, 1:90)
+  expect_identical(sample_order(input, copies = TRUE)$order, 1:92)
+  # the same place of another sample is another place
+  expect_no_warning(find_copies(
+    as_input(cbind(y[, 1:90], y[, 1:90]), rbind(data$coords, data$coords), sample_id = rep(1:2, each = 90)),
+    NULL
+  ))
+})
+
+test_that("replicates in one place are spots of their own", {
+  set.seed(4)
+  time <- rep(c(0, 1, 2, 4, 8, 16), each = 4)
+  y <- rbind(rnorm(24), rnorm(24) + time / 4)
+  expect_message(results <- run(y, data.frame(time = time)), "24 of 24 spots are at the same place")
+  expect_identical(results$n, c(24L, 24L))
+  expect_lt(results$pval[2L], 0.001)
+})
+
+test_that("places are shared across the edges of cells", {
+  set.seed(5)
+  for (d in 1:3) {
+    coords <- matrix(runif(100 * d), 100)
+    n <- nrow(coords)
+    close <- coords[1:20, , drop = FALSE] + 1e-8
+    expect_identical(which(!is.na(shared_places(rbind(coords, close), NULL))), c(1:20, 101:120))
+  }
+  expect_true(all(is.na(shared_places(as.matrix(expand.grid(1:20, 1:20)), NULL))))
+})
