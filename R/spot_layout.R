@@ -75,11 +75,19 @@ spot_area <- function(coords) {
   if (any(side == 0) || n < 2L) {
     return(max(side, 1)^2 / n^2)
   }
-  # cells with 4 spots on average: those of the tissue are hardly ever empty
-  size <- sqrt(4 * prod(side) / n)
-  cell <- floor((coords - rep(extent[1L, ], each = n)) / size)
-  n_cells <- nrow(unique(cell))
-  min(n_cells * size^2, prod(side)) / n
+  # Cells with 4 spots on average: those of the tissue are hardly ever empty. Where holes or the space between
+  # pieces turn out to be large, such cells are smaller than first thought.
+  area <- prod(side) / n
+  for (round in 1:10) {
+    size <- sqrt(4 * area)
+    cell <- floor((coords - rep(extent[1L, ], each = n)) / size)
+    smaller <- nrow(unique(cell)) * size^2 / n
+    if (smaller > 0.9 * area) {
+      break
+    }
+    area <- smaller
+  }
+  min(area, smaller)
 }
 
 #' Typical distance between neighbouring spots: the median over spots, in the coordinates' units

@@ -181,3 +181,10 @@ expect_draws <- function(plot) {
   testthat::expect_no_condition(print(plot), class = "warning")
   testthat::expect_s3_class(plot, "ggplot")
 }
+
+# A picture's layers as grobs, drawn on a page that is not kept.
+drawn_panels <- function(plot) {
+  withr::local_pdf(withr::local_tempfile(fileext = ".pdf"))
+  table <- ggplot2::ggplotGrob(plot)
+  table$grobs[grepl("^panel", table$layout$name)]
+}

@@ -1,29 +1,3 @@
-# Genes that are noisy copies of three fields, on the scale to be grouped.
-three_patterns <- function(sizes = c(8, 12, 5), noise = 0.7) {
-  withr::with_seed(4, {
-    coords <- data.frame(x = stats::runif(90, 0, 9), y = stats::runif(90, 0, 9))
-    fields <- cbind(sin(coords$x), cos(coords$y / 1.5), sin((coords$x + coords$y) / 2))
-    truth <- rep(seq_along(sizes), sizes)
-    y <- fields[, truth] + noise * stats::rnorm(90 * length(truth))
-    order <- sample(length(truth))
-    dimnames(y) <- list(paste0("s", 1:90), paste0("g", seq_along(truth)))
-    rownames(coords) <- rownames(y)
-  })
-  list(y = as.data.frame(y[, order]), coords = coords, truth = truth[order])
-}
-
-fit_three <- function(data = three_patterns(), ..., n_patterns = 3, lengthscale = 2) {
-  spatial_patterns(
-    data$y,
-    data$coords,
-    names(data$y),
-    n_patterns,
-    lengthscale,
-    normalization = "none",
-    ...
-  )
-}
-
 test_that("a small tissue gives SpatialDE's patterns, and the ones that its counts were made of", {
   tissue <- spatialde_tissue()
   reference <- spatialde_reference("patterns")
@@ -229,41 +203,6 @@ test_that("arguments are checked", {
   )
 })
 
-test_that("patterns can be had anywhere, with standard errors", {
-  data <- three_patterns()
-  fit <- fit_three(data)
-  here <- predict(fit)
-  expect_named(here, c("spot", "x", "y", "pattern", "value", "se"))
-  expect_equal(here$value, fit$patterns$value)
-  expect_true(all(here$se > 0 & here$se < 0.5))
-  wide <- predict(fit, wide = TRUE)
-  expect_identical(dim(wide), c(90L, 9L))
-  expect_identical(wide$pattern_2, here$value[91:180])
-
-  # Columns by name, in any order; more of them do no harm.
-  new <- data.frame(y = c(4, 500), x = c(5, 500), name = c("near", "far"))
-  there <- predict(fit, new)
-  expect_named(there, c("x", "y", "pattern", "value", "se"))
-  expect_identical(there$x, rep(c(5, 500), 3))
-  expect_identical(there$value[c(2, 4, 6)], c(0, 0, 0))
-  expect_identical(there$se[c(2, 4, 6)], c(1, 1, 1))
-  expect_true(all(there$se[c(1, 3, 5)] < 0.5))
-
-  # Kriging by hand: the mean of a pattern's genes is seen with noise s2 / R.
-  k <- function(a, b) {
-    exp(-(outer(a$x, b$x, `-`)^2 + outer(a$y, b$y, `-`)^2) / (2 * 2^2))
-  }
-  y <- scale(as.matrix(data$y)) * sqrt(90 / 89)
-  r <- fit$memberships[, 1]
-  v <- k(data$coords, data$coords) + diag(fit$noise / sum(r), 90)
-  cross <- k(new[1, ], data$coords)
-  expect_equal(there$value[[1]], drop(cross %*% solve(v, y %*% r / sum(r))), tolerance = 1e-6)
-  expect_equal(there$se[[1]], sqrt(1 - drop(cross %*% solve(v, t(cross)))), tolerance = 1e-6)
-
-  expect_error(predict(fit, data.frame(x = 1)), class = "patina_error_coords")
-  expect_error(predict(fit, data.frame(x = 1, y = NA_real_)), class = "patina_error_coords")
-})
-
 test_that("samples do not know of each other", {
   data <- three_patterns()
   # The samples' spots are interleaved; the second lies on the first.
@@ -302,29 +241,6 @@ test_that("one coordinate will do", {
   expect_identical(fit$genes$pattern, rep(1:2, 6))
   expect_named(predict(fit, c(1.5, 2)), c("x", "pattern", "value", "se"))
 })
-
-test_that("it prints on a screen", {
-  local_reproducible_output(width = 70)
-  data <- three_patterns()
-  fit <- fit_three(data, n_patterns = 2:3) |> suppressMessages()
-  printed <- utils::capture.output(print(fit))
-  expect_match(printed[[1]], "3 patterns of 25 genes at 90 spots")
-  expect_lt(length(printed), 10)
-  expect_true(all(nchar(printed) <= 70))
-  table <- summary(fit)
-  expect_identical(table$n_genes, c(12L, 8L, 5L))
-  expect_setequal(unlist(table$genes), names(data$y))
-  expect_true(all(table$signal > 0 & table$signal < 1))
-  expect_output(print(table), "Bounds by lengthscale")
-})
-
-adjusted_rand <- function(a, b) {
-  pairs <- function(x) sum(choose(x, 2))
-  shared <- table(a, b)
-  expected <- pairs(rowSums(shared)) * pairs(colSums(shared)) / choose(length(a), 2)
-  most <- (pairs(rowSums(shared)) + pairs(colSums(shared))) / 2
-  (pairs(shared) - expected) / (most - expected)
-}
 
 test_that("the patterns of the simulated tissue are found and counted", {
   tissue <- example_tissue()

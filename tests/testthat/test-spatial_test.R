@@ -2,6 +2,7 @@ fit_small <- function(x, coords, ...) {
   spatial_test(x, coords, normalization = "none", progress = FALSE, ...)
 }
 
+
 without_facts <- function(results) {
   tibble::as_tibble(unclass(results[!names(results) %in% "status"]))
 }
@@ -282,13 +283,4 @@ test_that("too few spots for p-values are said, and the fits kept", {
   expect_equal(results$status, rep("no p-value", 2))
   expect_false(anyNA(results$llr))
   expect_silent(fit_small(tissue$y, tissue$coords, pval_method = "spatialde"))
-})
-
-test_that("threads come from the option", {
-  withr::local_options(patina.threads = 1L)
-  expect_identical(resolve_threads(), 1L)
-  expect_identical(resolve_threads(3, cores = 4L), 3L)
-  withr::local_options(patina.threads = NULL)
-  withr::local_envvar("_R_CHECK_LIMIT_CORES_" = "true")
-  expect_lte(resolve_threads(), 2L)
 })
