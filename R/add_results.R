@@ -14,7 +14,7 @@
 #' @param spe A `SummarizedExperiment`, or what inherits from it: `SingleCellExperiment`,
 #'   `SpatialExperiment`; a Seurat object; or the path of an AnnData file (`.h5ad`).
 #' @param results Result of [spatial_test()], [model_search()] (both possibly filtered) or
-#'   [spatial_patterns()].
+#'   [spatial_patterns()], [spatial_factors()] or [spatial_domains()].
 #' @param columns Names of columns of a test or model search to add, without the prefix; by default all.
 #' @param ... For Seurat objects: `assay`, the assay whose genes get the columns (by default the one that
 #'   `spatial_test()` takes), and `variable_features`: `TRUE` makes the genes with `qval` below 0.05 the
@@ -29,7 +29,10 @@
 #' * for patterns, `colData` columns `patina_pattern_1`, `patina_pattern_2`, ... (values), `rowData`
 #'   columns `patina_pattern` (number) and `patina_membership` (probability); and, for a
 #'   `SingleCellExperiment`, a `reducedDim` named `patina_patterns` (spots in rows, patterns in
-#'   columns).
+#'   columns);
+#' * for factors, `colData` columns `patina_factor_1`, ..., `rowData` columns `patina_loading_1`, ..., and a
+#'   `reducedDim` named `patina_factors`;
+#' * for domains, `colData` columns `patina_domain` and `patina_domain_probability`.
 #'
 #' In a Seurat object, the assay's meta features stand for `rowData` and the object's meta data for
 #' `colData`; in
@@ -145,6 +148,18 @@ container_of <- function(spe, call = rlang::caller_env()) {
 #'   a test or a model search. `results` as they were.
 #' @noRd
 new_columns <- function(results, columns, call = rlang::caller_env()) {
+  if (inherits(results, "patina_domains")) {
+    return(list(
+      genes = character(),
+      of_genes = list(),
+      spots = as.character(results$spot),
+      of_spots = list(
+        patina_domain = results$domain,
+        patina_domain_probability = results$probability
+      ),
+      results = results
+    ))
+  }
   if (is.data.frame(results)) {
     check_columns(results, "gene", "results", call)
     if (!is.null(columns)) {
@@ -152,6 +167,9 @@ new_columns <- function(results, columns, call = rlang::caller_env()) {
     }
     own <- columns %||% setdiff(names(results), "gene")
     return(list(genes = results$gene, of_genes = result_columns(results, own), results = results))
+  }
+  if (inherits(results, "patina_factors")) {
+    return(factor_columns(results))
   }
   check_patterns(results, "results", call)
   table <- results$patterns
@@ -164,7 +182,24 @@ new_columns <- function(results, columns, call = rlang::caller_env()) {
     of_genes = list(patina_pattern = memberships$pattern, patina_membership = memberships$membership),
     spots = as.character(table$spot[table$pattern == ids[[1L]]]),
     of_spots = stats::setNames(values, paste0("patina_pattern_", ids)),
+    reduced = "patina_patterns",
     results = results
+  )
+}
+
+#' The same of spatial factors
+#' @noRd
+factor_columns <- function(factors) {
+  names <- colnames(factors$loadings)
+  ids <- seq_along(names)
+  loadings <- lapply(ids, \(k) unname(factors$loadings[, k]))
+  list(
+    genes = rownames(factors$loadings),
+    of_genes = stats::setNames(loadings, paste0("patina_loading_", ids)),
+    spots = as.character(factors$factors$spot),
+    of_spots = stats::setNames(as.list(factors$factors[names]), paste0("patina_factor_", ids)),
+    reduced = "patina_factors",
+    results = factors
   )
 }
 
@@ -195,7 +230,8 @@ set_columns <- function(data, columns) {
 #' Columns of an earlier result that had more patterns
 #' @noRd
 is_stale <- function(names, added) {
-  !is.null(added$spots) & grepl("^patina_pattern_[0-9]+$", names) & !names %in% names(added$of_spots)
+  kind <- sub("_[0-9]+$", "", names(added$of_spots)[1L])
+  !is.null(added$reduced) & grepl(sprintf("^%s_[0-9]+$", kind), names) & !names %in% names(added$of_spots)
 }
 
 # Where it is added ------------------------------------------------------------------------------
@@ -208,10 +244,10 @@ add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
     values <- matched_columns(added$of_spots, added$spots, spots, "spot", call)
     samples <- SummarizedExperiment::colData(spe)
     SummarizedExperiment::colData(spe) <- set_columns(samples[!is_stale(names(samples), added)], values)
-    if (methods::is(spe, "SingleCellExperiment")) {
+    if (!is.null(added$reduced) && methods::is(spe, "SingleCellExperiment")) {
       scores <- do.call(cbind, values)
       dimnames(scores) <- list(colnames(spe), sub("^patina_", "", names(values)))
-      SingleCellExperiment::reducedDim(spe, "patina_patterns") <- scores
+      SingleCellExperiment::reducedDim(spe, added$reduced) <- scores
     }
   }
   genes <- rownames(spe) %||% sprintf("gene%d", seq_len(nrow(spe)))

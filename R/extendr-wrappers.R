@@ -18,6 +18,22 @@ rust_spread <- function(rough, smooth) .Call(wrap__rust_spread, rough, smooth)
 #' @noRd
 rust_depth_residuals <- function(depth, counts, rates, weights, tau, rough_is_known, threads) .Call(wrap__rust_depth_residuals, depth, counts, rates, weights, tau, rough_is_known, threads)
 
+#' Spatial factors; `n_factors` 0 chooses up to `most`, no lengthscales mean a grid by the distances.
+#' @noRd
+rust_find_factors <- function(coords, sizes, y, n_factors, most, lengthscales, max_iterations, threads) .Call(wrap__rust_find_factors, coords, sizes, y, n_factors, most, lengthscales, max_iterations, threads)
+
+#' Smooth fields at new locations; samples counted from 1.
+#' @noRd
+rust_predict_factors <- function(coords, sizes, seen, lengthscales, delta, prior, new, sample, threads) .Call(wrap__rust_predict_factors, coords, sizes, seen, lengthscales, delta, prior, new, sample, threads)
+
+#' Domains of factors, counted from 1.
+#' @noRd
+rust_find_domains <- function(coords, sizes, values, own, n_domains, threads) .Call(wrap__rust_find_domains, coords, sizes, values, own, n_domains, threads)
+
+#' Moran's I of genes over neighbouring spots.
+#' @noRd
+rust_morans_i <- function(coords, sizes, y, threads) .Call(wrap__rust_morans_i, coords, sizes, y, threads)
+
 #' The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
 #' @noRd
 rust_find_patterns <- function(coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads) .Call(wrap__rust_find_patterns, coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads)

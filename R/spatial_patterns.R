@@ -11,6 +11,10 @@
 #' inferred together by variational inference, from several seeded starts. The run with the highest
 #' bound wins. The result is the same on every run, for any number of threads.
 #'
+#' @section Which to use, patterns or factors:
+#' Patterns sort genes: each gene belongs to one. For maps of the tissue, for genes that take part in several
+#' programs, and for domains use [spatial_factors()] and [spatial_domains()].
+#'
 #' @section Choosing the number of patterns:
 #' The bound cannot fall when one more pattern is allowed, because a pattern may stay empty. Empty
 #' patterns are removed, and a larger number wins only if it raises the bound. If the largest number

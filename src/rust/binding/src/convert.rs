@@ -25,6 +25,11 @@ pub fn matrix(x: &RMatrix<f64>) -> MatRef<'_, f64> {
     MatRef::from_column_major_slice(x.data(), x.nrows(), x.ncols())
 }
 
+/// A matrix of R's, copied.
+pub fn to_r(x: MatRef<'_, f64>) -> RMatrix<f64> {
+    RMatrix::new_matrix(x.nrows(), x.ncols(), |i, j| x[(i, j)])
+}
+
 /// Coordinates with an extent beyond these are computed with in another unit: squares must not over- or underflow.
 const EXTENT: (f64, f64) = (1e-100, 1e100);
 

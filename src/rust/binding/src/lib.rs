@@ -2,6 +2,7 @@
 
 mod convert;
 mod depth;
+mod factors;
 mod patterns;
 mod qvalue;
 mod run;
@@ -20,6 +21,7 @@ extendr_module! {
     mod patina;
     fn rust_silence_panics;
     use depth;
+    use factors;
     use patterns;
     use qvalue;
     use spatial_test;

@@ -1,6 +1,6 @@
 //! Automatic expression histology.
 
-use crate::convert::{in_unit, kernels, locations, matrix, message};
+use crate::convert::{in_unit, kernels, locations, matrix, message, to_r};
 use crate::run::{Watch, in_own_pool, in_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
@@ -94,10 +94,6 @@ fn rust_predict_patterns(
     let fitted = Fitted { coefficients, sizes: pattern_sizes, noise };
     let prediction = in_pool(threads, || predict(&spectra[0], &locations, fitted, new.as_ref(), &sample))?;
     Ok(list!(value = to_r(prediction.means.as_ref()), se = to_r(prediction.std_errors.as_ref())))
-}
-
-fn to_r(x: MatRef<'_, f64>) -> RMatrix<f64> {
-    RMatrix::new_matrix(x.nrows(), x.ncols(), |i, j| x[(i, j)])
 }
 
 extendr_module! {

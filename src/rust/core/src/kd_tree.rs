@@ -18,7 +18,8 @@ pub(crate) struct KdTree {
     nodes: Vec<Node>,
 }
 
-type Point = [f64; 3];
+/// Coordinates; unused dimensions are 0.
+pub(crate) type Point = [f64; 3];
 
 #[derive(Debug, Clone)]
 struct Node {
@@ -35,7 +36,11 @@ impl KdTree {
         let point = |row: usize| -> Point {
             std::array::from_fn(|k| if k < coords.ncols() { coords[(row, k)] } else { 0.0 })
         };
-        let mut order: Vec<(usize, Point)> = rows.map(|row| (row, point(row))).collect();
+        Self::of_points(rows.map(|row| (row, point(row))).collect())
+    }
+
+    /// A tree over points, each with the row that it stands for.
+    pub fn of_points(mut order: Vec<(usize, Point)>) -> Self {
         let mut nodes = Vec::with_capacity(2 * order.len().div_ceil(LEAF / 2));
         let count = order.len();
         build(&mut order, 0..count, &mut nodes);
@@ -84,6 +89,39 @@ impl KdTree {
         let (first, then) = if swap { (b, a) } else { (a, b) };
         self.nearest_below(first, point, best);
         self.nearest_below(then, point, best);
+    }
+
+    /// The `count` points nearest to a point (fewer if there are fewer): squared distance and row, nearest first, the
+    /// smaller row first of equally near ones.
+    pub fn k_nearest(&self, point: &Point, count: usize, found: &mut Vec<(f64, usize)>) {
+        found.clear();
+        if count > 0 && !self.nodes.is_empty() {
+            self.k_nearest_below(0, point, count, found);
+        }
+    }
+
+    fn k_nearest_below(&self, at: usize, point: &Point, count: usize, found: &mut Vec<(f64, usize)>) {
+        let node = &self.nodes[at];
+        if found.len() == count && node.nearest(point) > found[count - 1].0 {
+            return;
+        }
+        let Some([a, b]) = self.children(at) else {
+            for place in node.places.clone() {
+                let next = (squared(point, &self.points[place]), self.rows[place]);
+                let before =
+                    |other: &(f64, usize)| other.0.total_cmp(&next.0).then(other.1.cmp(&next.1)).is_lt();
+                let rank = found.partition_point(before);
+                if rank < count {
+                    found.truncate(count - 1);
+                    found.insert(rank, next);
+                }
+            }
+            return;
+        };
+        let swap = self.nodes[b].nearest(point) < self.nodes[a].nearest(point);
+        let (first, then) = if swap { (b, a) } else { (a, b) };
+        self.k_nearest_below(first, point, count, found);
+        self.k_nearest_below(then, point, count, found);
     }
 
     /// The largest squared distance of two points.
@@ -240,6 +278,17 @@ mod tests {
                 most = others.fold(most, f64::max);
             }
             assert_eq!(tree.diameter(), most);
+            let mut found = Vec::new();
+            for (a, count) in [(0, 1), (n / 2, 7), (n - 1, n), (n / 3, n + 3)] {
+                let point = std::array::from_fn(|k| {
+                    if k < locations.dim() { locations.coords()[(tree.rows()[a], k)] } else { 0.0 }
+                });
+                tree.k_nearest(&point, count, &mut found);
+                let mut expected: Vec<(f64, usize)> = (0..n).map(|b| (d2(a, b), tree.rows()[b])).collect();
+                expected.sort_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
+                expected.truncate(count);
+                assert_eq!(found, expected);
+            }
             for (a, radius2) in [(0, 0.3), (n / 2, 2.0), (n - 1, 1e9), (n / 3, 0.0)] {
                 let mut found = Vec::new();
                 tree.within(a, radius2, |b, d| found.push((b, d)));

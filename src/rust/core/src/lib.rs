@@ -54,12 +54,15 @@
 //! ```
 
 pub mod depth;
+pub mod domains;
 mod eigen;
 pub mod engine;
 pub mod error;
+pub mod factors;
 #[cfg(test)]
 mod fixtures;
 mod gene;
+pub mod graph;
 pub mod grid;
 pub mod interrupt;
 mod kd_tree;

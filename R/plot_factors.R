@@ -1,0 +1,107 @@
+# Pictures of factors and domains.
+
+#' Plot spatial factors in the tissue
+#'
+#' One panel per factor, entitled with the share of the genes' variance that it explains.
+#'
+#' @param factors Result of [spatial_factors()].
+#' @inheritParams plot_genes
+#' @param scale `"shared"`: one colour scale for all factors. `"free"`: every factor from its smallest to its largest
+#'   value.
+#' @return A ggplot object. Its data are a tibble with the columns `spot`, `sample` (of several; each is a
+#'   row of panels), `x` and `y` (the coordinates), `factor` (the panel's title), `value` and `shown` (what
+#'   the colour stands for).
+#' @section Errors:
+#' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or an argument does not make sense.
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' fit <- spatial_factors(tissue$counts, tissue$sample_info[c("x", "y")], n_factors = 4, threads = 1)
+#' plot_factors(fit)
+plot_factors <- function(
+  factors,
+  ...,
+  scale = c("shared", "free"),
+  trim = 0.01,
+  axes = c(1, 2),
+  spot_size = NULL,
+  unit = NULL,
+  ncol = NULL
+) {
+  look <- new_look(checked(rlang::arg_match(scale)), trim, spot_size, unit, ncol)
+  check_factors(factors)
+  table <- factors$factors
+  names <- colnames(factors$loadings)
+  coords <- as.matrix(table[colnames(factors$model$coords)])
+  axes <- shown_axes(coords, axes, rlang::current_env())
+  titles <- sprintf("Factor %d (%.1f %%)", factors$summary$factor, 100 * factors$summary$variance)
+  row <- rep(seq_len(nrow(table)), times = length(names))
+  data <- tibble::tibble(
+    spot = table$spot[row],
+    sample = table[["sample"]][row],
+    !!!place_columns(coords[row, axes, drop = FALSE]),
+    factor = factor(rep(titles, each = nrow(table)), titles),
+    value = unlist(table[names], use.names = FALSE)
+  )
+  tissue <- list(coords = coords, sample_id = table[["sample"]])
+  tissue_plot(data, "factor", tissue, axes, "factor", look, ...)
+}
+
+#' Plot domains in the tissue
+#'
+#' Spots coloured by their domain; the surer the domain, the fuller the colour.
+#'
+#' @param domains Result of [spatial_domains()].
+#' @inheritParams plot_genes
+#' @return A ggplot object. Its data are `domains` with columns `x` and `y`.
+#' @section Errors:
+#' `patina_error_argument` if `domains` is not a result of [spatial_domains()], or an argument does not make sense.
+#' @export
+#' @examples
+#' tissue <- example_tissue()
+#' fit <- spatial_factors(tissue$counts, tissue$sample_info[c("x", "y")], n_factors = 4, threads = 1)
+#' plot_domains(spatial_domains(fit, n_domains = 4, threads = 1))
+plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = NULL, ncol = NULL) {
+  look <- new_look("shared", 0, spot_size, unit, ncol)
+  if (!inherits(domains, "patina_domains")) {
+    abort_patina(
+      "{.arg domains} must be a result of {.fun spatial_domains}, not {.obj_type_friendly {domains}}.",
+      class = "argument"
+    )
+  }
+  coords <- as.matrix(domains[attr(domains, "patina")$coords])
+  axes <- shown_axes(coords, axes, rlang::current_env())
+  places <- place_columns(coords[, axes, drop = FALSE])
+  data <- tibble::tibble(
+    spot = domains$spot,
+    sample = domains[["sample"]],
+    x = places[[1L]],
+    y = if (length(places) > 1L) places[[2L]] else 0,
+    domain = domains$domain,
+    probability = domains$probability
+  )
+  sample <- domains[["sample"]]
+  if (!is.null(sample)) {
+    data$x <- data$x - stats::ave(data$x, sample, FUN = min)
+    data$y <- data$y - stats::ave(data$y, sample, FUN = min)
+  }
+  if (length(axes) == 1L) {
+    coords <- cbind(coords[, axes], 0)
+    axes <- 1:2
+  }
+  ggplot2::ggplot(
+    data,
+    ggplot2::aes(.data$x, .data$y, colour = .data$domain, alpha = .data$probability)
+  ) +
+    spot_layers(list(coords = coords, sample_id = sample), axes, look, raster = FALSE, ...) +
+    (if (!is.null(sample)) ggplot2::facet_wrap(ggplot2::vars(.data$sample), ncol = look$ncol)) +
+    scale_bar(data[if (is.null(sample)) TRUE else sample == levels(sample)[[1L]], c("x", "y", if (!is.null(sample)) "sample")], look$unit) +
+    ggplot2::coord_fixed(clip = if (is.null(look$unit)) "on" else "off") +
+    ggplot2::scale_colour_manual(
+      values = grDevices::hcl.colors(max(nlevels(data$domain), 2L), "Dark 3"),
+      drop = FALSE
+    ) +
+    ggplot2::scale_alpha(range = c(0.3, 1), limits = c(0, 1), guide = "none") +
+    ggplot2::labs(x = colnames(coords)[axes[[1L]]], y = colnames(coords)[axes[[2L]]]) +
+    theme_tissue()
+}

@@ -1,0 +1,245 @@
+# Spatial factors: smooth programs of the tissue, of which each gene is a mixture.
+
+#' Find the spatial programs of a tissue
+#'
+#' Factor analysis whose factors are smooth over the tissue: the expression of every gene is a mixture
+#' of a few programs, each a Gaussian process with a lengthscale of its own, plus noise of the gene's
+#' own. Factors are what a tissue looks like, where [spatial_patterns()] sorts each gene into one pattern.
+#'
+#' Each factor is smooth up to a share, that each spot has of its own; lengthscale and share are those
+#' that predict left-out spots best. Factors that turn out not to be smooth take up what spots
+#' differ in wherever they lie (cell types, depth, quality), and are not reported. The loadings are then
+#' turned obliquely so that most genes load on few factors (promax), so factors may be correlated.
+#' The result is the same on every run, for any number of threads.
+#'
+#' @section Which to use, patterns or factors:
+#' [spatial_patterns()] (automatic expression histology) answers "which genes go together": each gene
+#' has one pattern. Spots have no such place in it, and values of patterns are a poor map of
+#' tissue domains. Use `spatial_factors()` where genes take part in several programs, for maps of the
+#' tissue, for a low-dimensional representation beside or instead of principal components, and for
+#' [spatial_domains()].
+#'
+#' @section Choosing the number of factors:
+#' Without `n_factors`, a tenth of the spots (of up to 700 spots, four quarters in turn) is left out, and
+#' predicted from the others by 1, 2, ... `most` factors. The number that predicts the largest share of the variance
+#' is taken; the shares are in `held_out`.
+#'
+#' @inheritParams spatial_test
+#' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all genes of
+#'   `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the spots, and of
+#'   these the 2,000 whose neighbouring spots are most alike (Moran's I).
+#' @param n_factors Number of factors, or `NULL` to choose it.
+#' @param most The largest number to choose.
+#' @param lengthscale Lengthscales to choose from, in units of `coords`; by default from 0.7 typical distances
+#'   between neighbouring spots, each 1.5 times the one before, to 0.4 times the largest distance.
+#' @param normalization `"log"`, the default, divides counts by the spot's total, multiplies them by the median total,
+#'   and takes `log(1 + x)`; else as for [spatial_test()].
+#' @param covariates As for [spatial_test()], but by default nothing is regressed out: a picture of the tissue shows
+#'   what varies with depth too.
+#' @param max_iterations The most iterations of a fit.
+#' @returns An object of class `patina_factors`, a list with the elements
+#' * `factors`: a tibble of `spot`, `sample` (of several), the coordinates, and `factor_1`, `factor_2`, ...: the
+#'   factors' smooth parts, each of variance 1 over the spots, in order of the variance that they explain;
+#' * `loadings`: the matrix of loadings, genes × factors, in standard deviations of the gene; a factor's largest
+#'   loading is positive;
+#' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
+#'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
+#' * `held_out`: a tibble of `n_factors` and `r_squared`, the share of the variance predicted at left-out spots; or
+#'   `NULL`;
+#' * `totals`: the matrix of factors with what each spot has of its own, spots × factors, which
+#'   [spatial_domains()] uses;
+#' * `model`: what `predict()` and [spatial_domains()] need.
+#' @section Errors:
+#' `patina_error_argument` for an argument outside its range, among them more factors than genes;
+#' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. Genes that are
+#' constant or not finite are left out with a warning of class `patina_warning_genes` if they were asked for.
+#' @references
+#' B. Velten et al. (2022). Identifying temporal and spatial patterns of variation from multimodal data using
+#' MEFISTO. *Nature Methods* 19. \doi{10.1038/s41592-021-01343-9}
+#'
+#' L. Shang, X. Zhou (2022). Spatially aware dimension reduction for spatial transcriptomics.
+#' *Nature Communications* 13. \doi{10.1038/s41467-022-34879-1}
+#' @seealso [spatial_domains()], [plot_factors()], [add_results()], [predict.patina_factors()]
+#' @export
+#' @examples
+#' tissue <- example_tissue(n_spots = 200, n_genes = 80)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' fit <- spatial_factors(tissue$counts, coords, n_factors = 4, threads = 1)
+#' fit
+#' spatial_domains(fit, n_domains = 4, threads = 1)
+spatial_factors <- function(
+  x,
+  coords = NULL,
+  genes = NULL,
+  n_factors = NULL,
+  lengthscale = NULL,
+  ...,
+  most = 15L,
+  assay = "counts",
+  normalization = c("log", "pearson", "anscombe", "none"),
+  covariates = if (normalization != "none") ~1,
+  sample_info = NULL,
+  sample_id = NULL,
+  max_iterations = 40L,
+  threads = NULL,
+  progress = interactive()
+) {
+  checked(rlang::check_dots_empty())
+  normalization <- checked(rlang::arg_match(normalization))
+  run <- new_run(threads, progress = progress)
+  check_whole_number(max_iterations, 1, .Machine$integer.max)
+  check_whole_number(most, 1, 1000)
+  if (!is.null(n_factors)) {
+    check_whole_number(n_factors, 1, 1000)
+  }
+  if (!is.null(lengthscale)) {
+    check_lengthscales(lengthscale, "lengthscale", run$call)
+  }
+  prepared <- if (normalization == "log") {
+    prepare_log(x, coords, assay, sample_info, sample_id, covariates, run)
+  } else {
+    prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+  }
+  input <- prepared$input
+  spots <- sample_order(input)
+  chosen <- if (is.null(genes)) {
+    index <- most_spatial(prepared, spots)
+    list(genes = input$genes[index], index = index)
+  } else {
+    choose_genes(genes, input, "genes", run$call)
+  }
+  expression <- pattern_expression(prepared, chosen$index)
+  check_n_factors(n_factors, ncol(expression$y), input$n_spots, run$call)
+  if (progress) {
+    cli::cli_progress_step("Finding factors of {ncol(expression$y)} genes")
+  }
+  model <- list(
+    coords = input$coords[spots$order, , drop = FALSE],
+    order = spots$order,
+    sizes = spots$sizes,
+    sample_id = input$sample_id,
+    spots = input$spots,
+    normalization = normalization
+  )
+  y <- expression$y
+  if (!is.null(input$sample_id)) {
+    y <- y[spots$order, , drop = FALSE]
+  }
+  fit <- call_rust(
+    rust_find_factors,
+    model$coords,
+    model$sizes,
+    y,
+    as.integer(n_factors %||% 0L),
+    as.integer(most),
+    as.double(lengthscale %||% numeric()),
+    as.integer(max_iterations),
+    run$threads,
+    call = run$call
+  )
+  new_factors(fit, model, chosen$genes[expression$usable], input)
+}
+
+#' Log-normalised counts, as `prepare()` gives others
+#' @noRd
+prepare_log <- function(x, coords, assay, sample_info, sample_id, covariates, run) {
+  input <- as_input(x, coords, assay, sample_info, sample_id, run$call)
+  summary <- summarize_counts(input, run$call)
+  check_totals(summary$totals, input$spots, run$call)
+  size <- summary$totals / stats::median(summary$totals)
+  design <- covariate_matrix(covariates %||% ~1, input$samples, input$spots, run$call)
+  regress <- new_regression(design, input$sample_id)
+  normalizer <- function(block, genes) regress(log1p(block / size))
+  list(input = input, normalizer = normalizer, run = run)
+}
+
+check_n_factors <- function(n_factors, n_genes, n_spots, call) {
+  most <- min(n_genes, n_spots - 1L)
+  if (!is.null(n_factors) && n_factors > most) {
+    abort_patina(
+      c(
+        "{.arg n_factors} is {n_factors}: more than the {most} that {n_genes} gene{?s} at {n_spots} spots
+          can have.",
+        i = "Leave it out to have it chosen."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+}
+
+# A gene that few spots have is no part of a program.
+least_found <- 0.02
+most_genes <- 2000L
+
+#' Genes whose neighbouring spots are most alike
+#' @returns Their columns.
+#' @noRd
+most_spatial <- function(prepared, spots) {
+  input <- prepared$input
+  score <- rep(-Inf, length(input$genes))
+  coords <- input$coords[spots$order, , drop = FALSE]
+  for (genes in gene_blocks(input)) {
+    block <- input_block(input, genes)
+    ok <- gene_status(block) == "ok"
+    if (!identical(prepared$normalizer, no_normalizer)) {
+      ok[ok] <- colMeans(block[, ok, drop = FALSE] != 0) >= least_found
+    }
+    if (any(ok)) {
+      y <- prepared$normalizer(block[, ok, drop = FALSE], genes[ok])
+      y <- y[spots$order, , drop = FALSE]
+      score[genes[ok]] <- call_rust(
+        rust_morans_i,
+        coords,
+        spots$sizes,
+        y,
+        prepared$run$threads,
+        call = prepared$run$call
+      )
+    }
+  }
+  usable <- which(is.finite(score))
+  if (length(usable) == 0L) {
+    abort_patina(
+      c(
+        "None of the {length(input$genes)} gene{?s} can be used.",
+        x = "Each is constant, not finite, or found in less than {100 * least_found} % of the spots.",
+        i = "Give {.arg genes} to use some all the same."
+      ),
+      class = "data",
+      call = prepared$run$call
+    )
+  }
+  sort(utils::head(usable[order(-score[usable])], most_genes))
+}
+
+#' Put names on what Rust found
+#' @noRd
+new_factors <- function(fit, model, genes, input) {
+  ids <- seq_len(ncol(fit$values))
+  names <- paste0("factor_", ids)
+  back <- order(model$order)
+  named <- function(x, rows) matrix(x, ncol = length(ids), dimnames = list(rows, names))
+  values <- fit$values[back, , drop = FALSE]
+  model$std_errors <- fit$std_errors[back, , drop = FALSE]
+  model$seen <- fit$seen
+  model$kernels <- tibble::as_tibble(fit$summary[c("lengthscale", "delta", "prior", "own")])
+  model$noise <- stats::setNames(fit$noise, genes)
+  held_out <- if (length(fit$held_out$n_factors) > 0L) tibble::as_tibble(fit$held_out)
+  structure(
+    list(
+      factors = tibble::as_tibble(c(
+        list(spot = input$spots),
+        if (!is.null(input$sample_id)) list(sample = input$sample_id),
+        as.data.frame(input$coords),
+        as.data.frame(named(values, NULL))
+      ), .name_repair = "minimal"),
+      loadings = named(fit$loadings, genes),
+      summary = tibble::tibble(factor = ids, !!!fit$summary[c("variance", "lengthscale", "smooth")]),
+      held_out = held_out,
+      totals = named(fit$totals[back, , drop = FALSE], input$spots),
+      model = model
+    ),
+    class = "patina_factors"
+  )
+}

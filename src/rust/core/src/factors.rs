@@ -1,0 +1,434 @@
+//! Spatial factors: smooth programs of a tissue, of which every gene is a mixture.
+//!
+//! Factor analysis with a Gaussian process for each factor, between spatial principal components (Shang & Zhou 2022,
+//! doi:10.1038/s41467-022-34879-1), whose one scale serves all components, and MEFISTO (Velten et al. 2022,
+//! doi:10.1038/s41592-021-01343-9). Each factor has its own lengthscale, and a share that is smooth: factors that turn out
+//! not to be smooth at all take up what spots differ in without regard to their place, and are not reported. How many
+//! are reported is decided by what they predict at left-out locations. At last loadings are turned to simple structure.
+
+pub(crate) mod anchors;
+mod genes;
+pub(crate) mod kriging;
+mod model;
+mod rotation;
+mod small;
+mod smoother;
+
+use crate::error::{Error, Result};
+use crate::locations::Locations;
+use crate::random::SplitMix64;
+use faer::prelude::*;
+use genes::Genes;
+use model::{Fit, Loadings, finish, fit};
+use small::{dot, times};
+use smoother::{Smoother, default_lengthscales};
+
+/// Factors beside those asked for, for what is not spatial.
+const OTHERS: usize = 5;
+/// Folds of left-out locations where there are few; else one.
+const FOLDS: usize = 4;
+const FEW: usize = 700;
+/// The share left out of many locations.
+const LEFT_OUT: f64 = 0.1;
+/// Fewer locations are not divided.
+const DIVISIBLE: usize = 30;
+
+/// How to find factors.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The number of factors; `None` chooses up to `most`.
+    pub n_factors: Option<usize>,
+    /// The largest number to choose, at least 1.
+    pub most: usize,
+    /// Lengthscales to choose from, positive; empty for a grid by the distances.
+    pub lengthscales: Vec<f64>,
+    /// Iterations at most, at least 1.
+    pub max_iterations: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { n_factors: None, most: 15, lengthscales: Vec::new(), max_iterations: 40 }
+    }
+}
+
+/// A factor's kernel and what it explains.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Lengthscale of the kernel; NaN for a factor that is not smooth.
+    pub lengthscale: f64,
+    /// The share of the factor's variance that is smooth, from 0 to 1.
+    pub smooth: f64,
+    /// The share of the genes' variance that its smooth part explains.
+    pub variance: f64,
+    /// Variance of what is not smooth about the factor, its noise included, over that of what is; NaN as above.
+    pub delta: f64,
+    /// The prior variance of its smooth part, in the unit of [`Factors::values`].
+    pub prior: f64,
+    /// The variance of what is not smooth, noise included, in the same unit.
+    pub own: f64,
+}
+
+/// What so many factors predict at left-out locations.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeldOut {
+    /// The number of factors.
+    pub n_factors: usize,
+    /// The share of the left-out locations' variance, over all genes, that they predict.
+    pub r_squared: f64,
+}
+
+/// Factors, in order of the variance that they explain.
+#[derive(Debug, Clone)]
+pub struct Factors {
+    /// The smooth parts, each of variance 1 over the locations: locations × factors.
+    pub values: Mat<f64>,
+    /// Their posterior standard deviations.
+    pub std_errors: Mat<f64>,
+    /// The factors with what each location has of its own, in the same unit.
+    pub totals: Mat<f64>,
+    /// In standard deviations of a gene, for a standard deviation of the factor: genes × factors. Each factor's largest is positive.
+    pub loadings: Mat<f64>,
+    /// The variance left to each gene, of 1.
+    pub noise: Vec<f64>,
+    /// One for each factor.
+    pub summaries: Vec<Summary>,
+    /// What predictions elsewhere start from: locations × factors.
+    pub seen: Mat<f64>,
+    /// For each number of factors; empty if it was given.
+    pub held_out: Vec<HeldOut>,
+    /// Iterations of the last fit.
+    pub iterations: usize,
+}
+
+/// Finds factors; the result does not depend on the size of the current rayon pool.
+///
+/// `y` is expression, locations × genes, centred within samples, every column finite and not constant.
+///
+/// # Errors
+/// A setting outside its range, a column that is constant or not finite, or sizes that disagree.
+pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settings) -> Result<Factors> {
+    if y.nrows() != locations.len() {
+        return Err(Error::Shape { what: "rows of y", expected: locations.len(), got: y.nrows() });
+    }
+    let limit = y.ncols().min(locations.len() - 1);
+    let wrong = |name, value, must_be| Err(Error::Parameter { name, value, must_be });
+    let most = settings.n_factors.unwrap_or(settings.most.min(limit));
+    if most < 1 || most > limit {
+        return wrong(
+            "n_factors",
+            most as f64,
+            "from 1 to the number of genes, and below the number of locations",
+        );
+    }
+    if let Some(&l) = settings.lengthscales.iter().find(|l| !(l.is_finite() && **l > 0.0)) {
+        return wrong("lengthscale", l, "positive and finite");
+    }
+    if settings.max_iterations < 1 {
+        return wrong("max_iterations", 0.0, "at least 1");
+    }
+    let lengthscales = if settings.lengthscales.is_empty() {
+        default_lengthscales(locations)
+    } else {
+        settings.lengthscales.clone()
+    };
+    let others = OTHERS.min(limit - most);
+    let sizes = [most, others, settings.max_iterations];
+    let held_out = match settings.n_factors {
+        Some(_) => Vec::new(),
+        None => hold_out(locations, y, &lengthscales, sizes)?,
+    };
+    let count = settings.n_factors.unwrap_or_else(|| best(&held_out, most));
+
+    let genes = Genes::new(y)?;
+    let mut smoother = Smoother::new(locations, &lengthscales)?;
+    let whole = fit(&genes, &mut smoother, most, others, settings.max_iterations)?;
+    let simple = simplify(&genes, &mut smoother, whole, count)?;
+    Ok(report(&smoother, simple, count, held_out))
+}
+
+/// What the smooth part of each factor explains of the genes, weighted by their precision.
+fn importance(fit: &Fit) -> Vec<f64> {
+    (0..fit.smooth.ncols())
+        .map(|k| {
+            let column = fit.smooth.col_as_slice(k);
+            dot(column, column) / column.len() as f64 * fit.precision[k]
+        })
+        .collect()
+}
+
+/// Positions of the largest first; the first of equal ones.
+fn decreasing(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+    order
+}
+
+/// Turns the factors that are to be reported to simple structure; they come first.
+fn simplify(genes: &Genes<'_>, smoother: &mut Smoother, whole: Fit, count: usize) -> Result<Fit> {
+    let order = decreasing(&importance(&whole));
+    let pick = |m: &Mat<f64>| Mat::from_fn(m.nrows(), order.len(), |i, j| m[(i, order[j])]);
+    let (mut loadings, mut total) = (pick(&whole.loadings.mean), pick(&whole.total));
+    let old = &whole.loadings.covariance;
+    let mut covariance = Mat::from_fn(order.len(), order.len(), |i, j| old[(order[i], order[j])]);
+    let choices = order.iter().map(|&k| whole.choices[k]).collect();
+    let weighted =
+        Mat::from_fn(loadings.nrows(), count, |g, k| loadings[(g, k)] / whole.loadings.noise[g].sqrt());
+    let turned = rotation::promax(weighted.as_ref())
+        .and_then(|turn| Some((rotation::inverse_transpose(turn.as_ref())?, turn)))
+        .ok_or_else(|| Error::NoConvergence("factors'".to_string()))?;
+    let (back, turn) = turned;
+    let new_loadings = times(loadings.subcols(0, count), turn.as_ref());
+    let new_total = times(total.subcols(0, count), back.as_ref());
+    // C becomes T' C T, with T the identity beside the turned ones.
+    let all = order.len();
+    let wide = Mat::from_fn(all, all, |i, j| {
+        if i < count && j < count { turn[(i, j)] } else { f64::from(u8::from(i == j)) }
+    });
+    covariance = times(times(wide.transpose(), covariance.as_ref()).as_ref(), wide.as_ref());
+    for k in 0..count {
+        // Variance 1 again.
+        let column = new_total.col_as_slice(k);
+        let sd = (dot(column, column) / column.len() as f64).sqrt().max(f64::MIN_POSITIVE);
+        total.col_as_slice_mut(k).iter_mut().zip(column).for_each(|(t, x)| *t = x / sd);
+        loadings
+            .col_as_slice_mut(k)
+            .iter_mut()
+            .zip(new_loadings.col_as_slice(k))
+            .for_each(|(l, x)| *l = x * sd);
+        for j in 0..all {
+            covariance[(k, j)] *= sd;
+            covariance[(j, k)] *= sd;
+        }
+    }
+    let loadings = Loadings { mean: loadings, covariance, noise: whole.loadings.noise };
+    finish(genes, smoother, loadings, total, choices, whole.iterations)
+}
+
+fn report(smoother: &Smoother, fit: Fit, count: usize, held_out: Vec<HeldOut>) -> Factors {
+    let n = fit.smooth.nrows() as f64;
+    let genes = fit.loadings.mean.nrows() as f64;
+    let summary = |k: usize| {
+        let column = fit.smooth.col_as_slice(k);
+        let mean = column.iter().sum::<f64>() / n;
+        let variance = (dot(column, column) / n - mean * mean).max(0.0);
+        let loading = fit.loadings.mean.col_as_slice(k);
+        let choice = fit.choices[k];
+        (
+            variance,
+            Summary {
+                lengthscale: choice.map_or(f64::NAN, |c| smoother.levels[c.level].lengthscale),
+                smooth: smoother.share(choice, fit.precision[k]),
+                variance: variance * dot(loading, loading) / genes,
+                delta: choice.map_or(f64::NAN, |c| smoother.deltas[c.delta]),
+                prior: smoother.share(choice, fit.precision[k]),
+                own: choice
+                    .map_or(1.0, |c| smoother.deltas[c.delta] * smoother.share(choice, fit.precision[k])),
+            },
+        )
+    };
+    let found: Vec<(f64, Summary)> = (0..count).map(summary).collect();
+    let order = decreasing(&found.iter().map(|f| f.1.variance).collect::<Vec<_>>());
+    // A factor without a smooth part keeps its own unit.
+    let scale = |k: usize| {
+        let loading = fit.loadings.mean.col_as_slice(k);
+        let largest = loading.iter().fold(0.0_f64, |a, &x| if x.abs() > a.abs() { x } else { a });
+        let sd = found[k].0.sqrt();
+        largest.signum() * if sd > 1e-6 { sd } else { 1.0 }
+    };
+    let scales: Vec<f64> = order.iter().map(|&k| scale(k)).collect();
+    let pick = |m: &Mat<f64>, f: &dyn Fn(f64, f64) -> f64| {
+        Mat::from_fn(m.nrows(), count, |i, j| f(m[(i, order[j])], scales[j]))
+    };
+    Factors {
+        values: pick(&fit.smooth, &|x, s| x / s),
+        std_errors: pick(&fit.smooth_variance, &|x, s| (x / (s * s)).sqrt()),
+        totals: pick(&fit.total, &|x, s| x / s),
+        loadings: pick(&fit.loadings.mean, &|x, s| x * s),
+        seen: pick(&fit.seen, &|x, s| x / s),
+        noise: fit.loadings.noise,
+        summaries: order
+            .iter()
+            .zip(&scales)
+            .map(|(&k, s)| Summary {
+                prior: found[k].1.prior / (s * s),
+                own: found[k].1.own / (s * s),
+                ..found[k].1
+            })
+            .collect(),
+        held_out,
+        iterations: fit.iterations,
+    }
+}
+
+/// The number that predicts best, the first of equal ones; the largest if no locations could be left out.
+fn best(held_out: &[HeldOut], most: usize) -> usize {
+    let better = |a: &HeldOut, b: &HeldOut| b.r_squared > a.r_squared;
+    held_out.iter().copied().reduce(|a, b| if better(&a, &b) { b } else { a }).map_or(most, |h| h.n_factors)
+}
+
+/// Predicts left-out locations by 1, 2, ... factors.
+fn hold_out(
+    locations: &Locations,
+    y: MatRef<'_, f64>,
+    lengthscales: &[f64],
+    [most, others, iterations]: [usize; 3],
+) -> Result<Vec<HeldOut>> {
+    let n = locations.len();
+    let genes = Genes::new(y)?;
+    let mut explained = vec![0.0; most];
+    let mut whole = 0.0;
+    for left_out in folds(locations) {
+        let mut out = vec![false; n];
+        left_out.iter().for_each(|&row| out[row] = true);
+        let kept: Vec<usize> = (0..n).filter(|&row| !out[row]).collect();
+        let sizes: Vec<usize> =
+            locations.samples().iter().map(|rows| rows.clone().filter(|&row| !out[row]).count()).collect();
+        let rows = |m: MatRef<'_, f64>| Mat::from_fn(kept.len(), m.ncols(), |i, j| m[(kept[i], j)]);
+        let part = Locations::with_samples(rows(locations.coords()).as_ref(), &sizes)?;
+        let training = rows(y);
+        // A gene may be constant there.
+        let Ok(fold_genes) = Genes::new(training.as_ref()) else { continue };
+        let mut smoother = Smoother::new(&part, lengthscales)?;
+        let limit = kept.len() - 1;
+        let fit = fit(
+            &fold_genes,
+            &mut smoother,
+            most.min(limit),
+            others.min(limit - most.min(limit)),
+            iterations,
+        )?;
+        let order = decreasing(&importance(&fit));
+        let sample = |row: usize| locations.samples().iter().position(|r| r.contains(&row)).unwrap_or(0);
+        let points: Vec<_> =
+            left_out.iter().map(|&row| (anchors::point(locations, row), sample(row))).collect();
+        // The residuals' sum of squares falls by 2 <y, p> - |p|² with each factor's prediction p.
+        let mut residual = Mat::from_fn(left_out.len(), y.ncols(), |i, g| genes.at(left_out[i], g));
+        let square =
+            |m: &Mat<f64>| (0..m.ncols()).map(|g| dot(m.col_as_slice(g), m.col_as_slice(g))).sum::<f64>();
+        let all = square(&residual);
+        whole += all;
+        for (j, explained) in explained.iter_mut().enumerate() {
+            if let Some(&k) = order.get(j)
+                && let Some(choice) = fit.choices[k]
+            {
+                let level = &smoother.levels[choice.level];
+                let field =
+                    level.predict(&points, smoother.deltas[choice.delta], fit.seen.col_as_slice(k))?;
+                for g in 0..y.ncols() {
+                    let loading = fit.loadings.mean[(g, k)];
+                    let column = residual.col_as_slice_mut(g);
+                    column.iter_mut().zip(&field).for_each(|(r, f)| *r -= loading * f.0);
+                }
+            }
+            *explained += all - square(&residual);
+        }
+    }
+    let r_squared = |explained: &f64| explained / whole;
+    if whole == 0.0 {
+        return Ok(Vec::new());
+    }
+    Ok(explained
+        .iter()
+        .map(r_squared)
+        .zip(1..)
+        .map(|(r_squared, n_factors)| HeldOut { n_factors, r_squared })
+        .collect())
+}
+
+/// Rows to leave out, in turn: a fold of each sample, by chance but always the same.
+fn folds(locations: &Locations) -> Vec<Vec<usize>> {
+    let n = locations.len();
+    if n < DIVISIBLE {
+        return Vec::new();
+    }
+    let (used, parts) = if n <= FEW { (FOLDS, FOLDS) } else { (1, (1.0 / LEFT_OUT).round() as usize) };
+    let mut random = SplitMix64::new(1, &[n as u64]);
+    let mut folds = vec![Vec::new(); used];
+    for rows in locations.samples() {
+        let mut shuffled: Vec<usize> = rows.clone().collect();
+        for i in (1..shuffled.len()).rev() {
+            shuffled.swap(i, random.below(i + 1));
+        }
+        // The last location of a sample stays.
+        for (i, &row) in shuffled.iter().enumerate().skip(1) {
+            if let Some(fold) = folds.get_mut(i % parts) {
+                fold.push(row);
+            }
+        }
+    }
+    folds.iter_mut().for_each(|fold| fold.sort_unstable());
+    folds.into_iter().filter(|fold| !fold.is_empty()).collect()
+}
+
+/// A factor's posterior at a new location.
+#[derive(Debug, Clone)]
+pub struct Prediction {
+    /// The mean: new locations × factors.
+    pub means: Mat<f64>,
+    /// The standard deviation.
+    pub std_errors: Mat<f64>,
+}
+
+/// The smooth parts of factors at new locations, from [`Factors::seen`] at the old ones.
+///
+/// `new` has a row for each new location, `sample` says to which sample it belongs (counted from 0).
+///
+/// # Errors
+/// Sizes that disagree, or a new location that is not finite.
+pub fn predict(
+    locations: &Locations,
+    seen: MatRef<'_, f64>,
+    kernels: &[Kernel],
+    new: MatRef<'_, f64>,
+    sample: &[usize],
+) -> Result<Prediction> {
+    let shapes = [
+        ("rows of the factors", locations.len(), seen.nrows()),
+        ("kernels of the factors", seen.ncols(), kernels.len()),
+        ("coordinates of the new locations", locations.dim(), new.ncols()),
+        ("samples of the new locations", new.nrows(), sample.len()),
+    ];
+    for (what, expected, got) in shapes {
+        if expected != got {
+            return Err(Error::Shape { what, expected, got });
+        }
+    }
+    if let Some(&s) = sample.iter().find(|&&s| s >= locations.samples().len()) {
+        return Err(Error::Shape { what: "samples", expected: locations.samples().len(), got: s + 1 });
+    }
+    if let Some(i) = (0..new.nrows()).find(|&i| (0..new.ncols()).any(|j| !new[(i, j)].is_finite())) {
+        return Err(Error::NonFiniteLocation(i + 1));
+    }
+    let points: Vec<_> = (0..new.nrows())
+        .map(|i| (std::array::from_fn(|k| if k < new.ncols() { new[(i, k)] } else { 0.0 }), sample[i]))
+        .collect();
+    let spacing = locations.spacing();
+    let mut out = Prediction {
+        means: Mat::zeros(new.nrows(), kernels.len()),
+        std_errors: Mat::zeros(new.nrows(), kernels.len()),
+    };
+    for (k, kernel) in kernels.iter().enumerate() {
+        if !kernel.lengthscale.is_finite() {
+            continue;
+        }
+        let level = kriging::Level::new(locations, kernel.lengthscale, spacing);
+        let x: Vec<f64> = seen.col(k).iter().copied().collect();
+        for (i, (mean, left)) in level.predict(&points, kernel.delta, &x)?.into_iter().enumerate() {
+            out.means[(i, k)] = mean;
+            out.std_errors[(i, k)] = (left * kernel.variance).sqrt();
+        }
+    }
+    Ok(out)
+}
+
+/// A smooth field's kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Kernel {
+    /// Lengthscale of the squared exponential, in units of the coordinates; not finite if there is no smooth part.
+    pub lengthscale: f64,
+    /// Variance of the noise over that of the field.
+    pub delta: f64,
+    /// The field's prior variance.
+    pub variance: f64,
+}

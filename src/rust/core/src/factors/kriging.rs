@@ -1,0 +1,320 @@
+//! Prediction of a noisy field from what is near: nearest-neighbour Gaussian processes.
+//!
+//! `x = f + e` with `f ~ N(0, K)`, `e ~ N(0, delta I)`. Each location is predicted from its nearest
+//! [`NEIGHBOURS`] anchors (Vecchia 1988, doi:10.1111/j.2517-6161.1988.tb01729.x; Datta et al. 2016,
+//! doi:10.1080/01621459.2015.1044091), never from itself, so that the error of the prediction, `x - m`, and its
+//! variance, `s2`, judge the kernel: they are what leaving the location out gives. What its own value adds is one step
+//! of a Kalman filter: the posterior of f has mean `x - delta (x - m) / s2` and variance `delta (1 - delta / s2)`.
+//! With all other locations as anchors both are exact.
+
+use super::anchors::{Anchors, point, squared};
+use crate::error::Result;
+use crate::interrupt;
+use crate::kd_tree::Point;
+use crate::locations::Locations;
+use rayon::prelude::*;
+
+/// Anchors that a location is predicted from.
+pub(crate) const NEIGHBOURS: usize = 32;
+/// Locations that one task takes.
+const CHUNK: usize = 256;
+/// No anchor.
+const NONE: u32 = u32::MAX;
+
+/// Anchors for one lengthscale.
+pub(crate) struct Level {
+    pub lengthscale: f64,
+    pub anchors: Anchors,
+    /// The sample of each location.
+    sample: Vec<u32>,
+}
+
+/// How some locations are predicted at one lengthscale and delta.
+pub(crate) struct Weights {
+    neighbours: Vec<u32>,
+    weights: Vec<f32>,
+    /// The variance of the prediction's error, noise included: s2.
+    pub variance: Vec<f64>,
+}
+
+/// Room for one prediction.
+struct Scratch {
+    near: Vec<(f64, usize)>,
+    ids: Vec<usize>,
+    places: Vec<Point>,
+    counts: Vec<f64>,
+    k: Vec<f64>,
+    factor: Vec<f64>,
+    target: Vec<f64>,
+    solution: Vec<f64>,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let empty = Vec::new;
+        Self {
+            near: Vec::new(),
+            ids: Vec::new(),
+            places: Vec::new(),
+            counts: empty(),
+            k: empty(),
+            factor: empty(),
+            target: empty(),
+            solution: empty(),
+        }
+    }
+}
+
+impl Level {
+    pub fn new(locations: &Locations, lengthscale: f64, spacing: f64) -> Self {
+        let mut sample = vec![0; locations.len()];
+        for (s, rows) in locations.samples().iter().enumerate() {
+            sample[rows.clone()].fill(s as u32);
+        }
+        Self { lengthscale, anchors: Anchors::new(locations, lengthscale, spacing), sample }
+    }
+
+    /// The kernel at a squared distance.
+    fn kernel(&self, d2: f64) -> f64 {
+        (-0.5 * d2 / (self.lengthscale * self.lengthscale)).exp()
+    }
+
+    /// Finds the anchors of a point; `own` is a location that must have no part in them.
+    fn gather(&self, at: &Point, sample: usize, own: Option<usize>, s: &mut Scratch) {
+        self.anchors.near(sample, at, NEIGHBOURS + 1, &mut s.near);
+        s.ids.clear();
+        s.places.clear();
+        s.counts.clear();
+        for &(_, id) in &s.near {
+            let (mut place, mut count) = (self.anchors.centre[id], self.anchors.count[id]);
+            if own.is_some_and(|row| self.anchors.of[row] as usize == id) {
+                if count < 1.5 {
+                    continue;
+                }
+                place = std::array::from_fn(|k| (place[k] * count - at[k]) / (count - 1.0));
+                count -= 1.0;
+            }
+            if s.ids.len() == NEIGHBOURS {
+                break;
+            }
+            s.ids.push(id);
+            s.places.push(place);
+            s.counts.push(count);
+        }
+        let m = s.ids.len();
+        s.k.clear();
+        s.k.resize(m * m, 0.0);
+        for i in 0..m {
+            for j in 0..=i {
+                s.k[i * m + j] = self.kernel(squared(&s.places[i], &s.places[j]));
+            }
+        }
+        s.target.clear();
+        s.target.extend(s.places.iter().map(|p| self.kernel(squared(p, at))));
+    }
+
+    /// Solves for the weights at one delta; returns k' (K + delta)^-1 k.
+    fn solve(s: &mut Scratch, delta: f64) -> f64 {
+        let m = s.ids.len();
+        s.factor.clear();
+        s.factor.extend_from_slice(&s.k);
+        for i in 0..m {
+            s.factor[i * m + i] += delta / s.counts[i];
+        }
+        cholesky(&mut s.factor, m);
+        s.solution.clear();
+        s.solution.extend_from_slice(&s.target);
+        let explained = forward(&s.factor, &mut s.solution);
+        backward(&s.factor, &mut s.solution);
+        explained
+    }
+
+    /// The weights of some locations, for each delta.
+    pub fn weights(&self, locations: &Locations, rows: &[usize], deltas: &[f64]) -> Result<Vec<Weights>> {
+        let chunks: Vec<Vec<Weights>> = rows
+            .par_chunks(CHUNK)
+            .map(|rows| {
+                interrupt::check()?;
+                let mut scratch = Scratch::new();
+                let mut out: Vec<Weights> =
+                    deltas.iter().map(|_| Weights::with_capacity(rows.len())).collect();
+                for &row in rows {
+                    let at = point(locations, row);
+                    self.gather(&at, self.sample[row] as usize, Some(row), &mut scratch);
+                    for (out, &delta) in out.iter_mut().zip(deltas) {
+                        let explained = Self::solve(&mut scratch, delta);
+                        out.push(&scratch, 1.0 + delta - explained);
+                    }
+                }
+                Ok(out)
+            })
+            .collect::<Result<_>>()?;
+        let mut whole: Vec<Weights> = deltas.iter().map(|_| Weights::with_capacity(rows.len())).collect();
+        for chunk in chunks {
+            for (whole, part) in whole.iter_mut().zip(chunk) {
+                whole.append(part);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// x minus its prediction, for the rows of the weights; `sums` are x's over the anchors.
+    pub fn errors(&self, weights: &Weights, rows: &[usize], x: &[f64], sums: &[f64]) -> Vec<f64> {
+        let mut out = vec![0.0; rows.len()];
+        out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
+            for (i, out) in out.iter_mut().enumerate() {
+                let at = chunk * CHUNK + i;
+                let row = rows[at];
+                let own = self.anchors.of[row];
+                let mut prediction = 0.0;
+                let range = at * NEIGHBOURS..(at + 1) * NEIGHBOURS;
+                for (&id, &w) in weights.neighbours[range.clone()].iter().zip(&weights.weights[range]) {
+                    if id == NONE {
+                        break;
+                    }
+                    let (mut sum, mut count) = (sums[id as usize], self.anchors.count[id as usize]);
+                    if id == own {
+                        sum -= x[row];
+                        count -= 1.0;
+                    }
+                    prediction += f64::from(w) * sum / count;
+                }
+                *out = x[row] - prediction;
+            }
+        });
+        out
+    }
+
+    /// The mean of f at new points given x, in units of its own variance, and what is left of the variance 1.
+    pub fn predict(&self, points: &[(Point, usize)], delta: f64, x: &[f64]) -> Result<Vec<(f64, f64)>> {
+        let sums = self.anchors.sums(x);
+        let chunks: Vec<Vec<(f64, f64)>> = points
+            .par_chunks(CHUNK)
+            .map(|points| {
+                interrupt::check()?;
+                let mut s = Scratch::new();
+                let one = |&(at, sample): &(Point, usize)| {
+                    self.gather(&at, sample, None, &mut s);
+                    let explained = Self::solve(&mut s, delta);
+                    let mean =
+                        s.ids.iter().zip(&s.solution).map(|(&id, w)| w * sums[id] / self.anchors.count[id]);
+                    (mean.sum(), (1.0 - explained).max(0.0))
+                };
+                Ok(points.iter().map(one).collect())
+            })
+            .collect::<Result<_>>()?;
+        Ok(chunks.concat())
+    }
+}
+
+impl Weights {
+    fn with_capacity(rows: usize) -> Self {
+        Self {
+            neighbours: Vec::with_capacity(rows * NEIGHBOURS),
+            weights: Vec::with_capacity(rows * NEIGHBOURS),
+            variance: Vec::with_capacity(rows),
+        }
+    }
+
+    fn push(&mut self, s: &Scratch, variance: f64) {
+        let full = self.variance.len() * NEIGHBOURS + NEIGHBOURS;
+        self.neighbours.extend(s.ids.iter().map(|&id| id as u32));
+        self.neighbours.resize(full, NONE);
+        self.weights.extend(s.solution.iter().map(|&w| w as f32));
+        self.weights.resize(full, 0.0);
+        self.variance.push(variance);
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.neighbours.append(&mut other.neighbours);
+        self.weights.append(&mut other.weights);
+        self.variance.append(&mut other.variance);
+    }
+}
+
+/// The lower Cholesky factor of a small matrix, row by row, in place. Its diagonal has noise added, so it exists.
+pub(crate) fn cholesky(a: &mut [f64], m: usize) {
+    for i in 0..m {
+        for j in 0..=i {
+            let dot: f64 = a[i * m..i * m + j].iter().zip(&a[j * m..j * m + j]).map(|(x, y)| x * y).sum();
+            let left = a[i * m + j] - dot;
+            a[i * m + j] = if i == j { left.max(1e-12).sqrt() } else { left / a[j * m + j] };
+        }
+    }
+}
+
+/// L b = b in place; returns the solution's squared norm.
+pub(crate) fn forward(factor: &[f64], b: &mut [f64]) -> f64 {
+    let m = b.len();
+    let mut norm = 0.0;
+    for i in 0..m {
+        let dot: f64 = factor[i * m..i * m + i].iter().zip(&b[..i]).map(|(x, y)| x * y).sum();
+        b[i] = (b[i] - dot) / factor[i * m + i];
+        norm += b[i] * b[i];
+    }
+    norm
+}
+
+/// L' b = b in place.
+fn backward(factor: &[f64], b: &mut [f64]) {
+    let m = b.len();
+    for i in (0..m).rev() {
+        b[i] /= factor[i * m + i];
+        let x = b[i];
+        b[..i].iter_mut().zip(&factor[i * m..i * m + i]).for_each(|(b, l)| *b -= l * x);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::irregular;
+    use crate::random::SplitMix64;
+    use faer::Mat;
+    use faer::linalg::solvers::DenseSolveCore;
+
+    /// (K + delta)⁻¹ of all locations.
+    fn precision(locations: &Locations, lengthscale: f64, delta: f64) -> Mat<f64> {
+        let n = locations.len();
+        let k = Mat::from_fn(n, n, |i, j| {
+            let d2 = locations.squared_distance(i, j);
+            (-0.5 * d2 / (lengthscale * lengthscale)).exp() + if i == j { delta } else { 0.0 }
+        });
+        k.partial_piv_lu().inverse()
+    }
+
+    fn left_out(n: usize, lengthscale: f64, delta: f64) -> (f64, f64) {
+        let locations = irregular(n, 2, 4);
+        let level = Level::new(&locations, lengthscale, locations.spacing());
+        let rows: Vec<usize> = (0..n).collect();
+        let weights = &level.weights(&locations, &rows, &[delta]).unwrap()[0];
+        let mut random = SplitMix64::new(2, &[]);
+        let x: Vec<f64> = (0..n).map(|_| random.normal()).collect();
+        let errors = level.errors(weights, &rows, &x, &level.anchors.sums(&x));
+        let inverse = precision(&locations, lengthscale, delta);
+        let (mut error, mut variance) = (0.0_f64, 0.0_f64);
+        for i in 0..n {
+            // What leaving one out gives: [P x]_i / P_ii, with variance 1 / P_ii.
+            let exact = (0..n).map(|j| inverse[(i, j)] * x[j]).sum::<f64>() / inverse[(i, i)];
+            error = error.max((errors[i] - exact).abs());
+            variance = variance.max((weights.variance[i] * inverse[(i, i)] - 1.0).abs());
+        }
+        (error, variance)
+    }
+
+    #[test]
+    fn exact_where_all_locations_are_anchors() {
+        let (error, variance) = left_out(NEIGHBOURS, 0.5, 0.3);
+        assert!(error < 1e-5 && variance < 1e-6, "{error} {variance}");
+    }
+
+    #[test]
+    fn near_the_exact_answer_where_they_are_not() {
+        // Of fields with variance 1 and noise 1, at wide and narrow kernels.
+        let spacing = irregular(300, 2, 4).spacing();
+        for (scale, tolerance) in [(1.0, 0.02), (3.0, 0.15), (8.0, 0.2)] {
+            let (error, variance) = left_out(300, scale * spacing, 1.0);
+            assert!(error < tolerance && variance < tolerance, "{scale}: {error} {variance}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Which locations are neighbours, and how alike they are.
+
+use crate::error::{Error, Result};
+use crate::factors::anchors::{point, squared};
+use crate::kd_tree::{KdTree, Point};
+use crate::locations::Locations;
+use faer::MatRef;
+use rayon::prelude::*;
+
+/// Nearest locations among which a location's neighbours are.
+const CANDIDATES: usize = 20;
+/// Edges longer than so many times the median are cut: they bridge gaps.
+const LONGEST: f64 = 3.0;
+/// Lattices have corners on the circle, but for rounding and little jitter.
+const SLACK: f64 = 0.02;
+
+/// Neighbours of each location, in increasing order.
+pub(crate) struct Graph {
+    starts: Vec<usize>,
+    ends: Vec<u32>,
+}
+
+impl Graph {
+    /// The Gabriel graph of each sample (Gabriel & Sokal 1969, doi:10.2307/2412323): two locations are neighbours if no
+    /// third lies in the ball between them. Six neighbours on a hexagonal lattice, four on a square one.
+    pub fn new(locations: &Locations) -> Self {
+        let n = locations.len();
+        let mut edges: Vec<(f64, u32, u32)> = Vec::new();
+        for rows in locations.samples() {
+            let tree = KdTree::new(locations.coords(), rows.clone());
+            let found: Vec<Vec<(f64, u32, u32)>> = rows
+                .clone()
+                .into_par_iter()
+                .with_min_len(64)
+                .map(|row| {
+                    let mut near = Vec::new();
+                    let own = point(locations, row);
+                    tree.k_nearest(&own, CANDIDATES + 1, &mut near);
+                    let places: Vec<Point> = near.iter().map(|&(_, other)| point(locations, other)).collect();
+                    let mut edges = Vec::new();
+                    for (i, &(d2, other)) in near.iter().enumerate() {
+                        if other == row {
+                            continue;
+                        }
+                        let between =
+                            near.iter().zip(&places).enumerate().any(|(j, (&(_, third), place))| {
+                                j != i
+                                    && third != row
+                                    && squared(place, &own) + squared(place, &places[i]) <= d2 * (1.0 + SLACK)
+                                    && squared(place, &own) > 0.0
+                                    && squared(place, &places[i]) > 0.0
+                            });
+                        if !between {
+                            edges.push((d2, row as u32, other as u32));
+                        }
+                    }
+                    edges
+                })
+                .collect();
+            edges.extend(found.into_iter().flatten());
+        }
+        if !edges.is_empty() {
+            let mut lengths: Vec<f64> = edges.iter().map(|e| e.0).collect();
+            let middle = lengths.len() / 2;
+            let median = *lengths.select_nth_unstable_by(middle, f64::total_cmp).1;
+            edges.retain(|e| e.0 <= LONGEST * LONGEST * median || median == 0.0);
+        }
+        let mut lists = vec![Vec::new(); n];
+        for (_, a, b) in edges {
+            lists[a as usize].push(b);
+            lists[b as usize].push(a);
+        }
+        let mut graph = Self { starts: Vec::with_capacity(n + 1), ends: Vec::new() };
+        graph.starts.push(0);
+        for list in &mut lists {
+            list.sort_unstable();
+            list.dedup();
+            graph.ends.append(list);
+            graph.starts.push(graph.ends.len());
+        }
+        graph
+    }
+
+    pub fn neighbours(&self, row: usize) -> &[u32] {
+        &self.ends[self.starts[row]..self.starts[row + 1]]
+    }
+}
+
+/// Moran's I of each column of y (locations × genes) over neighbours; NaN for a constant column.
+///
+/// # Errors
+/// Sizes that disagree.
+pub fn morans_i(locations: &Locations, y: MatRef<'_, f64>) -> Result<Vec<f64>> {
+    let n = locations.len();
+    if y.nrows() != n {
+        return Err(Error::Shape { what: "rows of y", expected: n, got: y.nrows() });
+    }
+    let graph = Graph::new(locations);
+    let edges = graph.ends.len().max(1) as f64;
+    let one = |g: usize| {
+        let mean = y.col(g).iter().sum::<f64>() / n as f64;
+        let x: Vec<f64> = y.col(g).iter().map(|x| x - mean).collect();
+        let (mut cross, mut square) = (0.0, 0.0);
+        for (i, x_i) in x.iter().enumerate() {
+            square += x_i * x_i;
+            cross += x_i * graph.neighbours(i).iter().map(|&j| x[j as usize]).sum::<f64>();
+        }
+        if square > 0.0 { cross / edges / (square / n as f64) } else { f64::NAN }
+    };
+    Ok((0..y.ncols()).into_par_iter().map(one).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use faer::Mat;
+
+    #[test]
+    fn lattices_have_four_and_six_neighbours() {
+        let square =
+            Locations::new(Mat::from_fn(100, 2, |i, k| [i % 10, i / 10][k] as f64).as_ref()).unwrap();
+        let graph = Graph::new(&square);
+        assert_eq!(graph.neighbours(55), [45, 54, 56, 65]);
+        assert_eq!(graph.neighbours(0), [1, 10]);
+        let hexagonal = Mat::from_fn(100, 2, |i, k| {
+            let (x, y) = ((i % 10) as f64, (i / 10) as f64);
+            [x + 0.5 * (y % 2.0), y * 0.75_f64.sqrt()][k]
+        });
+        let graph = Graph::new(&Locations::new(hexagonal.as_ref()).unwrap());
+        assert_eq!(graph.neighbours(44), [33, 34, 43, 45, 53, 54]);
+        let column = Mat::from_fn(100, 1, |i, _| f64::from(u8::from((i % 10 + i / 10) % 2 == 0)));
+        assert!((morans_i(&square, column.as_ref()).unwrap()[0] + 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn samples_have_no_edges_and_line_has_two() {
+        let line = Mat::from_fn(20, 1, |i, _| (i % 10) as f64);
+        let graph = Graph::new(&Locations::with_samples(line.as_ref(), &[10, 10]).unwrap());
+        assert_eq!(graph.neighbours(5), [4, 6]);
+        assert_eq!(graph.neighbours(9), [8]);
+        assert_eq!(graph.neighbours(10), [11]);
+    }
+}

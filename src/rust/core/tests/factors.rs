@@ -1,0 +1,124 @@
+//! Spatial factors and domains: what they find again, and that threads change nothing.
+
+use faer::Mat;
+use patina_core::Locations;
+use patina_core::domains::find_domains;
+use patina_core::factors::{Factors, Kernel, Settings, find_factors, predict};
+use patina_core::random::SplitMix64;
+
+const SIDE: usize = 18;
+const GENES: usize = 60;
+
+/// Two programs over a square lattice, a gradient and a disc; each gene follows one, some both.
+fn tissue() -> (Locations, Mat<f64>, Mat<f64>) {
+    let n = SIDE * SIDE;
+    let mut random = SplitMix64::new(5, &[]);
+    let coords = Mat::from_fn(n, 2, |i, k| [i % SIDE, i / SIDE][k] as f64 + 0.01 * random.normal());
+    let centre = SIDE as f64 / 2.0;
+    let programs = Mat::from_fn(n, 2, |i, k| {
+        let (x, y) = (coords[(i, 0)] - centre, coords[(i, 1)] - centre);
+        if k == 0 { x / 5.0 } else { 2.0 * f64::from(u8::from(x.hypot(y) < 5.0)) - 0.5 }
+    });
+    let y = Mat::from_fn(n, GENES, |i, g| {
+        let (a, b) = [(1.0, 0.0), (0.0, 1.0), (0.7, -0.7), (0.0, 0.0)][g % 4];
+        a * programs[(i, 0)] + b * programs[(i, 1)] + 1.5 * random.normal()
+    });
+    (Locations::new(coords.as_ref()).unwrap(), programs, y)
+}
+
+fn correlation(x: &[f64], y: &[f64]) -> f64 {
+    let n = x.len() as f64;
+    let (a, b) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+    let (mut xy, mut xx, mut yy) = (0.0, 0.0, 0.0);
+    for (x, y) in x.iter().zip(y) {
+        xy += (x - a) * (y - b);
+        xx += (x - a) * (x - a);
+        yy += (y - b) * (y - b);
+    }
+    xy / (xx * yy).sqrt()
+}
+
+fn fit(locations: &Locations, y: &Mat<f64>, n_factors: Option<usize>) -> Factors {
+    find_factors(locations, y.as_ref(), &Settings { n_factors, most: 6, ..Settings::default() }).unwrap()
+}
+
+#[test]
+fn programs_are_found_again_and_their_number() {
+    let (locations, programs, y) = tissue();
+    let found = fit(&locations, &y, None);
+    assert!((2..=3).contains(&found.values.ncols()), "{:?}", found.held_out);
+    for k in 0..2 {
+        let best = (0..found.values.ncols())
+            .map(|j| correlation(programs.col_as_slice(k), found.values.col_as_slice(j)).abs())
+            .fold(0.0, f64::max);
+        assert!(best > 0.95, "program {k}: {best}");
+    }
+    // Variances are 1, and the largest loading of each factor is positive.
+    for k in 0..found.values.ncols() {
+        let column = found.values.col_as_slice(k);
+        let mean = column.iter().sum::<f64>() / column.len() as f64;
+        let variance = column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / column.len() as f64;
+        assert!((variance - 1.0).abs() < 1e-9);
+        let largest = found
+            .loadings
+            .col_as_slice(k)
+            .iter()
+            .fold(0.0_f64, |a, &x| if x.abs() > a.abs() { x } else { a });
+        assert!(largest > 0.0);
+    }
+}
+
+#[test]
+fn a_domain_is_found_again() {
+    let (locations, programs, y) = tissue();
+    let found = fit(&locations, &y, Some(2));
+    let own: Vec<f64> = found.summaries.iter().map(|s| s.own).collect();
+    let domains = find_domains(&locations, found.totals.as_ref(), &own, &[2, 3, 4]).unwrap();
+    assert_eq!(domains.criterion.len(), 3);
+    let four = find_domains(&locations, found.totals.as_ref(), &own, &[4]).unwrap();
+    // The disc is a domain, or several whole ones.
+    for k in 0..4 {
+        let inside = (0..locations.len()).filter(|&i| four.labels[i] == k && programs[(i, 1)] > 1.0).count();
+        let all = four.labels.iter().filter(|&&l| l == k).count();
+        let share = inside as f64 / all as f64;
+        assert!(!(0.1..=0.9).contains(&share), "domain {k}: {share}");
+    }
+    for i in 0..locations.len() {
+        let sum: f64 = (0..4).map(|k| four.probabilities[(i, k)]).sum();
+        assert!((sum - 1.0).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn threads_change_nothing() {
+    let (locations, _, y) = tissue();
+    let all = || {
+        let found = fit(&locations, &y, None);
+        let own: Vec<f64> = found.summaries.iter().map(|s| s.own).collect();
+        let domains = find_domains(&locations, found.totals.as_ref(), &own, &[3]).unwrap();
+        (format!("{found:?}"), format!("{domains:?}"))
+    };
+    let [one, three] = [1, 3]
+        .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(all));
+    assert!(one == three);
+}
+
+#[test]
+fn predictions_at_the_locations_are_near_the_factors_and_far_away_nothing() {
+    let (locations, _, y) = tissue();
+    let found = fit(&locations, &y, Some(2));
+    let kernels: Vec<Kernel> = found
+        .summaries
+        .iter()
+        .map(|s| Kernel { lengthscale: s.lengthscale, delta: s.delta, variance: s.prior })
+        .collect();
+    let n = locations.len();
+    let new = Mat::from_fn(n + 1, 2, |i, k| if i < n { locations.coords()[(i, k)] } else { 1e4 });
+    let there = predict(&locations, found.seen.as_ref(), &kernels, new.as_ref(), &vec![0; n + 1]).unwrap();
+    for k in 0..2 {
+        let own: Vec<f64> = (0..n).map(|i| there.means[(i, k)]).collect();
+        assert!(correlation(&own, found.values.col_as_slice(k)) > 0.98);
+        assert!(there.means[(n, k)].abs() < 1e-6);
+        assert!((there.std_errors[(n, k)] - kernels[k].variance.sqrt()).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,111 @@
+tissue <- example_tissue(n_spots = 200, n_genes = 80)
+xy <- tissue$sample_info[c("x", "y")]
+fit <- spatial_factors(tissue$counts, xy, n_factors = 4, threads = 1)
+
+test_that("the tissue's programs are found", {
+  expect_s3_class(fit, "patina_factors")
+  expect_named(fit$factors, c("spot", "x", "y", paste0("factor_", 1:4)))
+  expect_identical(fit$factors$spot, colnames(tissue$counts))
+  expect_equal(unname(colMeans(fit$factors[4:7]^2) - colMeans(fit$factors[4:7])^2), rep(1, 4))
+  expect_false(is.unsorted(rev(fit$summary$variance)))
+  # each pattern of genes has a factor that most of it follows
+  kinds <- tissue$truth$pattern[match(rownames(fit$loadings), tissue$truth$gene)]
+  for (kind in setdiff(unique(kinds), "none")) {
+    strongest <- max.col(abs(fit$loadings[kinds == kind, ]))
+    expect_gt(max(tabulate(strongest)) / length(strongest), 0.6)
+  }
+})
+
+test_that("order of spots, samples and threads change what they should", {
+  shuffled <- rev(seq_len(ncol(tissue$counts)))
+  again <- spatial_factors(tissue$counts, xy, n_factors = 4, threads = 2)
+  expect_identical(again$factors, fit$factors)
+  turned <- spatial_factors(tissue$counts[, shuffled], xy[shuffled, ], n_factors = 4, threads = 1)
+  expect_identical(turned$factors$spot, fit$factors$spot[shuffled])
+
+  two <- rep(c("b", "a"), length.out = ncol(tissue$counts))
+  slides <- spatial_factors(tissue$counts, xy, n_factors = 2, sample_id = two, threads = 1)
+  expect_identical(as.character(slides$factors$sample), two)
+  expect_identical(slides$factors$x, xy$x)
+  domains <- spatial_domains(slides, 3, threads = 1)
+  expect_identical(domains$spot, colnames(tissue$counts))
+  expect_s3_class(plot_domains(domains), "ggplot")
+  expect_s3_class(plot_factors(slides), "ggplot")
+  there <- predict(slides, data.frame(x = 0, y = 0), sample_id = "a", threads = 1)
+  expect_identical(nrow(there), 2L)
+})
+
+test_that("the number is chosen by left-out spots", {
+  chosen <- spatial_factors(tissue$counts, xy, most = 6, threads = 1)
+  expect_identical(chosen$held_out$n_factors, 1:6)
+  expect_identical(ncol(chosen$loadings), which.max(chosen$held_out$r_squared))
+})
+
+test_that("predictions at the spots are the factors, those elsewhere follow them", {
+  own <- predict(fit, wide = TRUE)
+  expect_equal(own$factor_2, fit$factors$factor_2)
+  expect_true(all(own$se_1 > 0))
+  there <- predict(fit, as.data.frame(xy), wide = TRUE, threads = 1)
+  expect_gt(cor(there$factor_1, fit$factors$factor_1), 0.98)
+  expect_error(predict(fit, data.frame(x = 1:2)), class = "patina_error_coords")
+})
+
+test_that("domains are parts of the tissue", {
+  domains <- spatial_domains(fit, 4, threads = 1)
+  expect_s3_class(domains, "patina_domains")
+  expect_identical(nlevels(domains$domain), 4L)
+  expect_false(is.unsorted(rev(tabulate(domains$domain))))
+  expect_true(all(domains$probability > 0.2 & domains$probability <= 1))
+  expect_identical(spatial_domains(fit, 4, threads = 2), domains)
+  expect_message(several <- spatial_domains(fit, 2:4, threads = 1), "criterion")
+  expect_identical(attr(several, "patina")$criterion$n_domains, 2:4)
+})
+
+test_that("results go into objects", {
+  skip_if_not_installed("SingleCellExperiment")
+  sce <- SingleCellExperiment::SingleCellExperiment(list(counts = tissue$counts))
+  sce <- add_results(sce, fit)
+  expect_identical(
+    unname(SingleCellExperiment::reducedDim(sce, "patina_factors")[, 1]),
+    fit$factors$factor_1
+  )
+  expect_true(all(paste0("patina_loading_", 1:4) %in% names(SummarizedExperiment::rowData(sce))))
+  domains <- spatial_domains(fit, 3, threads = 1)
+  sce <- add_results(add_results(sce, domains), domains)
+  expect_identical(sce$patina_domain, domains$domain)
+})
+
+test_that("mistakes are named", {
+  expect_error(spatial_factors(tissue$counts, xy, n_factors = 0), class = "patina_error_argument")
+  expect_error(spatial_factors(tissue$counts, xy, n_factors = 100), "100", class = "patina_error_argument")
+  expect_error(spatial_factors(tissue$counts, xy, "nobody"), class = "patina_error_names")
+  expect_error(spatial_factors(tissue$counts, xy, lengthscale = -1), class = "patina_error_argument")
+  expect_error(spatial_domains(xy), class = "patina_error_argument")
+  expect_error(spatial_domains(fit, 0), class = "patina_error_argument")
+  expect_error(plot_factors(xy), class = "patina_error_argument")
+  expect_error(plot_domains(xy), class = "patina_error_argument")
+})
+
+test_that("printing fits a screen", {
+  lines <- cli::ansi_strip(capture.output(print(fit)))
+  expect_match(lines[[1]], "4 factors of 80 genes at 200 spots")
+  expect_length(lines, 6L)
+  expect_true(all(nchar(lines) <= cli::console_width()))
+})
+
+test_that("odd inputs pass: one dimension, three, a few spots, copies, normalised values", {
+  values <- t(as.matrix(tissue$counts))
+  line <- spatial_factors(as.data.frame(values), xy["x"], n_factors = 2, threads = 1)
+  expect_named(line$factors, c("spot", "x", "factor_1", "factor_2"))
+  expect_s3_class(plot_domains(spatial_domains(line, 2, threads = 1)), "ggplot")
+  deep <- spatial_factors(tissue$counts, cbind(xy, z = rev(xy$x)), n_factors = 2, threads = 1)
+  expect_identical(ncol(deep$factors), 6L)
+  few <- spatial_factors(tissue$counts[, 1:12], xy[1:12, ], n_factors = 2, threads = 1)
+  expect_identical(nrow(few$factors), 12L)
+  twice <- rep(1:60, 2)
+  copies <- spatial_factors(unname(tissue$counts[, twice]), unname(as.matrix(xy))[twice, ], n_factors = 2, threads = 1)
+  expect_true(all(is.finite(copies$factors$factor_1)))
+  expect_identical(nlevels(spatial_domains(copies, 3, threads = 1)$domain), 3L)
+  none <- spatial_factors(log1p(tissue$counts), xy, n_factors = 2, normalization = "none", threads = 1)
+  expect_identical(ncol(none$loadings), 2L)
+})
