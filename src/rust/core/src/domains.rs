@@ -74,8 +74,8 @@ pub fn find_domains(
         let must_be = "from 1 to the number of locations";
         return Err(Error::Parameter { name: "n_domains", value: d as f64, must_be });
     }
-    for k in 0..p {
-        if values.col(k).iter().any(|x| !x.is_finite()) || !(own[k] > 0.0 && own[k].is_finite()) {
+    for (k, &own) in own.iter().enumerate().take(p) {
+        if values.col(k).iter().any(|x| !x.is_finite()) || !(own > 0.0 && own.is_finite()) {
             let must_be = "finite, with a positive variance";
             return Err(Error::Parameter { name: "factor", value: (k + 1) as f64, must_be });
         }
@@ -223,16 +223,16 @@ impl<'a> Problem<'a> {
         let mut size = vec![1e-6; d];
         run.means.fill(0.0);
         for i in 0..n {
-            for k in 0..d {
+            for (k, size) in size.iter_mut().enumerate() {
                 let w = run.r[i * d + k] * run.u[i * d + k];
-                size[k] += w;
+                *size += w;
                 for j in 0..p {
                     run.means[k * p + j] += w * self.x[i * p + j];
                 }
             }
         }
-        for k in 0..d {
-            (0..p).for_each(|j| run.means[k * p + j] /= size[k]);
+        for (k, &size) in size.iter().enumerate() {
+            (0..p).for_each(|j| run.means[k * p + j] /= size);
         }
         let prior = PRIOR * n as f64;
         let mut covariance = vec![0.0; p * p];
@@ -245,11 +245,11 @@ impl<'a> Problem<'a> {
                 }
             }
         }
-        for k in 0..d {
+        for (k, &size) in size.iter().enumerate() {
             let mean = &run.means[k * p..(k + 1) * p];
             for a in 0..p {
                 for b in 0..=a {
-                    covariance[a * p + b] -= size[k] * mean[a] * mean[b];
+                    covariance[a * p + b] -= size * mean[a] * mean[b];
                 }
             }
         }

@@ -192,9 +192,9 @@ fn maximise(
     relevance: &mut [f64],
 ) -> Result<Loadings> {
     let (n, k) = (genes.n() as f64, total.ncols());
-    for j in 0..k {
+    for (j, &variance) in variance.iter().enumerate().take(k) {
         let column = total.col_as_slice_mut(j);
-        let square = dot(column, column) + variance[j];
+        let square = dot(column, column) + variance;
         let scale = if square > 0.0 { (n / square).sqrt() } else { 0.0 };
         column.iter_mut().for_each(|x| *x *= scale);
     }
