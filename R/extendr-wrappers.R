@@ -50,8 +50,9 @@ rust_qvalues <- function(p, pi0) .Call(wrap__rust_qvalues, p, pi0)
 #' @noRd
 rust_scale_grid <- function(coords, sizes, what) .Call(wrap__rust_scale_grid, coords, sizes, what)
 
-#' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), and a calibrated
-#' p-value if asked for. `tick` is `NULL` or a function of the steps that are done and of all that are known of.
+#' Decomposes the kernels; each gene will get the best kernel of each group (counted from 1), a calibrated p-value if
+#' asked for, and the fraction of spatial variance that locations share, or SpatialDE's. `tick` is `NULL` or a function of
+#' the steps that are done and of all that are known of.
 #' @noRd
 rust_prepare_test <- function(coords, sizes, models, lengthscales, groups, calibrated, shared, approximation, fit, threads, tick) .Call(wrap__rust_prepare_test, coords, sizes, models, lengthscales, groups, calibrated, shared, approximation, fit, threads, tick)
 

@@ -48,13 +48,15 @@ factor_genes <- function(x, k, n) {
 #' Spatial factors at any location
 #'
 #' The posterior of each factor's smooth part at new locations, or at the spots themselves: its mean and
-#' standard error. It is predicted from the 32 nearest spots, or, for lengthscales above 2.5 spacings, from means
+#' standard error. It is predicted from the 32 nearest spots, or, for lengthscales above 2.5 spacings,
+#' from means
 #' over the 32 nearest cells of spots.
 #'
 #' @param object A result of [spatial_factors()].
 #' @inheritParams predict.patina_patterns
 #' @param wide One row for each location, with columns `factor_1`, `se_1`, ...?
-#' @returns A tibble with `spot` (at the spots only), the coordinates, `factor`, `value` and `se`, one row for
+#' @returns A tibble with `spot` (at the spots only), the coordinates, `factor`, `value` and `se`, one
+#'   row for
 #'   each location and factor, or wide.
 #' @section Errors:
 #' `patina_error_coords` if `newcoords` has other columns than the fit or values that are not

@@ -6,13 +6,15 @@
 #'
 #' @param factors Result of [spatial_factors()].
 #' @inheritParams plot_genes
-#' @param scale `"shared"`: one colour scale for all factors. `"free"`: every factor from its smallest to its largest
+#' @param scale `"shared"`: one colour scale for all factors. `"free"`: every factor from its smallest to
+#'   its largest
 #'   value.
 #' @return A ggplot object. Its data are a tibble with the columns `spot`, `sample` (of several; each is a
 #'   row of panels), `x` and `y` (the coordinates), `factor` (the panel's title), `value` and `shown` (what
 #'   the colour stands for).
 #' @section Errors:
-#' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or an argument does not make sense.
+#' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or an argument does not
+#' make sense.
 #' @export
 #' @examples
 #' tissue <- example_tissue()
@@ -55,7 +57,8 @@ plot_factors <- function(
 #' @inheritParams plot_genes
 #' @return A ggplot object. Its data are `domains` with columns `x` and `y`.
 #' @section Errors:
-#' `patina_error_argument` if `domains` is not a result of [spatial_domains()], or an argument does not make sense.
+#' `patina_error_argument` if `domains` is not a result of [spatial_domains()], or an argument does not
+#' make sense.
 #' @export
 #' @examples
 #' tissue <- example_tissue()
@@ -95,7 +98,13 @@ plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = 
   ) +
     spot_layers(list(coords = coords, sample_id = sample), axes, look, raster = FALSE, ...) +
     (if (!is.null(sample)) ggplot2::facet_wrap(ggplot2::vars(.data$sample), ncol = look$ncol)) +
-    scale_bar(data[if (is.null(sample)) TRUE else sample == levels(sample)[[1L]], c("x", "y", if (!is.null(sample)) "sample")], look$unit) +
+    scale_bar(
+      data[
+        if (is.null(sample)) TRUE else sample == levels(sample)[[1L]],
+        c("x", "y", if (!is.null(sample)) "sample")
+      ],
+      look$unit
+    ) +
     ggplot2::coord_fixed(clip = if (is.null(look$unit)) "on" else "off") +
     ggplot2::scale_colour_manual(
       values = grDevices::hcl.colors(max(nlevels(data$domain), 2L), "Dark 3"),

@@ -3,32 +3,42 @@
 #' Divide a tissue into domains
 #'
 #' A mixture of the spots' factors whose labels prefer to agree with those of neighbouring spots (a Potts
-#' model). The strength of that preference is learned. Errors are t-distributed, so that an odd spot makes no domain
-#' of its own, with one covariance for all domains, which knows from the factors' kernels what is not smooth in
+#' model). The strength of that preference is learned. Errors are t-distributed, so that an odd spot
+#' makes no domain
+#' of its own, with one covariance for all domains, which knows from the factors' kernels what is not
+#' smooth in
 #' them. Spots are neighbours if no third lies in the circle between them: six on a hexagonal lattice,
 #' four on a square one. Of several starts the best is taken; the result is the same on every run.
 #'
 #' @section Choosing the number of domains:
-#' Of several `n_domains`, the one with the highest `criterion` is taken: the log pseudo-likelihood of the spots' factors and
-#' labels, less half of log n for each coordinate of a domain's mean. Anatomists' domains need not be those that
+#' Of several `n_domains`, the one with the highest `criterion` is taken: the log pseudo-likelihood of
+#' the spots' factors and
+#' labels, less half of log n for each coordinate of a domain's mean. Anatomists' domains need not be
+#' those that
 #' expression separates best: give a number if you have one.
 #'
 #' @param factors A result of [spatial_factors()]. Spots of all its samples share the domains.
 #' @param n_domains Number of domains, or several to choose from; by default 2 to 10.
 #' @param ... Not used.
 #' @param threads Number of threads, see [spatial_test()].
-#' @returns A tibble of class `patina_domains` with a row for each spot, in the order of the input: `spot`, `sample` (of
-#'   several), the coordinates, `domain` (a factor; 1 is the largest) and `probability` (that the spot belongs to it,
-#'   given its neighbours). The attribute `patina` has `criterion` (a tibble of those tried), `beta` (the strength
+#' @returns A tibble of class `patina_domains` with a row for each spot, in the order of the input:
+#'   `spot`, `sample` (of
+#'   several), the coordinates, `domain` (a factor; 1 is the largest) and `probability` (that the spot
+#'   belongs to it,
+#'   given its neighbours). The attribute `patina` has `criterion` (a tibble of those tried), `beta` (the
+#'   strength
 #'   of the neighbours' influence) and `means` (domains × factors).
 #' @section Errors:
-#' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or `n_domains` is not whole, or above the
+#' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or `n_domains` is not
+#' whole, or above the
 #' number of spots.
 #' @references
-#' E. Zhao et al. (2021). Spatial transcriptomics at subspot resolution with BayesSpace. *Nature Biotechnology* 39.
+#' E. Zhao et al. (2021). Spatial transcriptomics at subspot resolution with BayesSpace. *Nature
+#' Biotechnology* 39.
 #' \doi{10.1038/s41587-021-00935-2}
 #'
-#' J. Besag (1986). On the statistical analysis of dirty pictures. *Journal of the Royal Statistical Society B* 48.
+#' J. Besag (1986). On the statistical analysis of dirty pictures. *Journal of the Royal Statistical
+#' Society B* 48.
 #' @seealso [plot_domains()], [add_results()]
 #' @export
 #' @examples
@@ -45,7 +55,11 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   model <- factors$model
   n <- length(model$spots)
   n_domains <- n_domains %||% seq.int(2L, min(10L, n - 1L))
-  if (!rlang::is_integerish(n_domains, finite = TRUE) || length(n_domains) == 0L || any(n_domains < 1 | n_domains > n)) {
+  if (
+    !rlang::is_integerish(n_domains, finite = TRUE) ||
+      length(n_domains) == 0L ||
+      any(n_domains < 1 | n_domains > n)
+  ) {
     abort_patina(
       "{.arg n_domains} must be whole numbers from 1 to the number of spots, {n}.",
       class = "argument",
@@ -84,7 +98,11 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
     patina = list(
       criterion = tried,
       beta = fit$beta,
-      means = matrix(fit$means, ncol = ncol(factors$loadings), dimnames = list(NULL, colnames(factors$loadings))),
+      means = matrix(
+        fit$means,
+        ncol = ncol(factors$loadings),
+        dimnames = list(NULL, colnames(factors$loadings))
+      ),
       coords = colnames(model$coords),
       version = utils::packageVersion("patina")
     )

@@ -21,40 +21,52 @@
 #'
 #' @section Choosing the number of factors:
 #' Without `n_factors`, a tenth of the spots (of up to 700 spots, four quarters in turn) is left out, and
-#' predicted from the others by 1, 2, ... `most` factors. The number that predicts the largest share of the variance
+#' predicted from the others by 1, 2, ... `most` factors. The number that predicts the largest share of
+#' the variance
 #' is taken; the shares are in `held_out`.
 #'
 #' @inheritParams spatial_test
-#' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all genes of
-#'   `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the spots, and of
+#' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all
+#'   genes of
+#'   `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the spots,
+#'   and of
 #'   these the 2,000 whose neighbouring spots are most alike (Moran's I).
 #' @param n_factors Number of factors, or `NULL` to choose it.
 #' @param most The largest number to choose.
-#' @param lengthscale Lengthscales to choose from, in units of `coords`; by default from 0.7 typical distances
+#' @param lengthscale Lengthscales to choose from, in units of `coords`; by default from 0.7 typical
+#'   distances
 #'   between neighbouring spots, each 1.5 times the one before, to 0.4 times the largest distance.
-#' @param normalization `"log"`, the default, divides counts by the spot's total, multiplies them by the median total,
+#' @param normalization `"log"`, the default, divides counts by the spot's total, multiplies them by the
+#'   median total,
 #'   and takes `log(1 + x)`; else as for [spatial_test()].
-#' @param covariates As for [spatial_test()], but by default nothing is regressed out: a picture of the tissue shows
+#' @param covariates As for [spatial_test()], but by default nothing is regressed out: a picture of the
+#'   tissue shows
 #'   what varies with depth too.
 #' @param max_iterations The most iterations of a fit.
 #' @returns An object of class `patina_factors`, a list with the elements
-#' * `factors`: a tibble of `spot`, `sample` (of several), the coordinates, and `factor_1`, `factor_2`, ...: the
+#' * `factors`: a tibble of `spot`, `sample` (of several), the coordinates, and `factor_1`, `factor_2`,
+#'   ...: the
 #'   factors' smooth parts, each of variance 1 over the spots, in order of the variance that they explain;
-#' * `loadings`: the matrix of loadings, genes × factors, in standard deviations of the gene; a factor's largest
+#' * `loadings`: the matrix of loadings, genes × factors, in standard deviations of the gene; a factor's
+#'   largest
 #'   loading is positive;
 #' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
 #'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
-#' * `held_out`: a tibble of `n_factors` and `r_squared`, the share of the variance predicted at left-out spots; or
+#' * `held_out`: a tibble of `n_factors` and `r_squared`, the share of the variance predicted at left-out
+#'   spots; or
 #'   `NULL`;
 #' * `totals`: the matrix of factors with what each spot has of its own, spots × factors, which
 #'   [spatial_domains()] uses;
 #' * `model`: what `predict()` and [spatial_domains()] need.
 #' @section Errors:
 #' `patina_error_argument` for an argument outside its range, among them more factors than genes;
-#' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. Genes that are
-#' constant or not finite are left out with a warning of class `patina_warning_genes` if they were asked for.
+#' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. Genes that
+#' are
+#' constant or not finite are left out with a warning of class `patina_warning_genes` if they were asked
+#' for.
 #' @references
-#' B. Velten et al. (2022). Identifying temporal and spatial patterns of variation from multimodal data using
+#' B. Velten et al. (2022). Identifying temporal and spatial patterns of variation from multimodal data
+#' using
 #' MEFISTO. *Nature Methods* 19. \doi{10.1038/s41592-021-01343-9}
 #'
 #' L. Shang, X. Zhou (2022). Spatially aware dimension reduction for spatial transcriptomics.
@@ -84,7 +96,7 @@ spatial_factors <- function(
   threads = NULL,
   progress = interactive()
 ) {
-  checked(rlang::check_dots_empty())
+  from <- source_options(...)
   normalization <- checked(rlang::arg_match(normalization))
   run <- new_run(threads, progress = progress)
   check_whole_number(max_iterations, 1, .Machine$integer.max)
@@ -96,9 +108,10 @@ spatial_factors <- function(
     check_lengthscales(lengthscale, "lengthscale", run$call)
   }
   prepared <- if (normalization == "log") {
-    prepare_log(x, coords, assay, sample_info, sample_id, covariates, run)
+    prepare_log(x, coords, assay, from, sample_info, sample_id, covariates, run)
   } else {
-    prepare(x, coords, assay, sample_info, sample_id, normalization, covariates, run)
+    settings <- new_settings(normalization, covariates)
+    prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
   }
   input <- prepared$input
   spots <- sample_order(input)
@@ -142,14 +155,14 @@ spatial_factors <- function(
 
 #' Log-normalised counts, as `prepare()` gives others
 #' @noRd
-prepare_log <- function(x, coords, assay, sample_info, sample_id, covariates, run) {
-  input <- as_input(x, coords, assay, sample_info, sample_id, run$call)
+prepare_log <- function(x, coords, assay, from, sample_info, sample_id, covariates, run) {
+  input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call)
   summary <- summarize_counts(input, run$call)
   check_totals(summary$totals, input$spots, run$call)
   size <- summary$totals / stats::median(summary$totals)
   design <- covariate_matrix(covariates %||% ~1, input$samples, input$spots, run$call)
   regress <- new_regression(design, input$sample_id)
-  normalizer <- function(block, genes) regress(log1p(block / size))
+  normalizer <- function(block, genes, threads = 1L) regress(log1p(block / size))
   list(input = input, normalizer = normalizer, run = run)
 }
 
@@ -228,12 +241,15 @@ new_factors <- function(fit, model, genes, input) {
   held_out <- if (length(fit$held_out$n_factors) > 0L) tibble::as_tibble(fit$held_out)
   structure(
     list(
-      factors = tibble::as_tibble(c(
-        list(spot = input$spots),
-        if (!is.null(input$sample_id)) list(sample = input$sample_id),
-        as.data.frame(input$coords),
-        as.data.frame(named(values, NULL))
-      ), .name_repair = "minimal"),
+      factors = tibble::as_tibble(
+        c(
+          list(spot = input$spots),
+          if (!is.null(input$sample_id)) list(sample = input$sample_id),
+          as.data.frame(input$coords),
+          as.data.frame(named(values, NULL))
+        ),
+        .name_repair = "minimal"
+      ),
       loadings = named(fit$loadings, genes),
       summary = tibble::tibble(factor = ids, !!!fit$summary[c("variance", "lengthscale", "smooth")]),
       held_out = held_out,

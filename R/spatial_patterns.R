@@ -12,7 +12,8 @@
 #' bound wins. The result is the same on every run, for any number of threads.
 #'
 #' @section Which to use, patterns or factors:
-#' Patterns sort genes: each gene belongs to one. For maps of the tissue, for genes that take part in several
+#' Patterns sort genes: each gene belongs to one. For maps of the tissue, for genes that take part in
+#' several
 #' programs, and for domains use [spatial_factors()] and [spatial_domains()].
 #'
 #' @section Choosing the number of patterns:

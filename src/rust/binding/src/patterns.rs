@@ -4,7 +4,6 @@ use crate::convert::{in_unit, kernels, locations, matrix, message, to_r};
 use crate::run::{Watch, in_own_pool, in_pool};
 use extendr_api::Result;
 use extendr_api::prelude::*;
-use faer::MatRef;
 use patina_core::memory::available;
 use patina_core::patterns::{Fitted, Settings, find_patterns, predict};
 use patina_core::prepare::spectra;

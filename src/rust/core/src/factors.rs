@@ -20,7 +20,7 @@ use crate::random::SplitMix64;
 use faer::prelude::*;
 use genes::Genes;
 use model::{Fit, Loadings, finish, fit};
-use small::{dot, times};
+use small::{dot, eigen_decreasing, function, gram, times, weighted_gram};
 use smoother::{Smoother, default_lengthscales};
 
 /// Factors beside those asked for, for what is not spatial.
@@ -147,14 +147,70 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     Ok(report(&smoother, simple, count, held_out))
 }
 
-/// What the smooth part of each factor explains of the genes, weighted by their precision.
-fn importance(fit: &Fit) -> Vec<f64> {
-    (0..fit.smooth.ncols())
-        .map(|k| {
+/// A basis of the smooth factors in which the first ones explain most of the genes, weighted by their precision: the
+/// principal axes of what is smooth. One program may be the sum of several processes (a wide one and a narrow one),
+/// which share its loadings; it is one axis all the same.
+struct Axes {
+    /// The factors that are smooth.
+    smooth: Vec<usize>,
+    /// Those that are not.
+    others: Vec<usize>,
+    /// What turns loadings, and factors, of the smooth ones.
+    loadings: Mat<f64>,
+    factors: Mat<f64>,
+}
+
+/// Axes that explain less than this share of what the first explains are none.
+const LEAST_AXIS: f64 = 1e-8;
+
+impl Axes {
+    fn of(fit: &Fit) -> Result<Self> {
+        let n = fit.smooth.nrows() as f64;
+        let square = |k: usize| {
             let column = fit.smooth.col_as_slice(k);
-            dot(column, column) / column.len() as f64 * fit.precision[k]
+            dot(column, column) / n
+        };
+        let (smooth, others): (Vec<usize>, Vec<usize>) =
+            (0..fit.smooth.ncols()).partition(|&k| square(k) > LEAST_AXIS);
+        if smooth.is_empty() {
+            return Ok(Self { smooth, others, loadings: Mat::zeros(0, 0), factors: Mat::zeros(0, 0) });
+        }
+        let no_convergence = || Error::NoConvergence("factors'".to_string());
+        let mut inner = gram(&columns(&fit.smooth, &smooth));
+        (0..smooth.len()).for_each(|i| (0..smooth.len()).for_each(|j| inner[(i, j)] /= n));
+        let weights: Vec<f64> = fit.loadings.noise.iter().map(|v| 1.0 / v).collect();
+        let loadings = columns(&fit.loadings.mean, &smooth);
+        let outer = weighted_gram(loadings.as_ref(), &weights, loadings.as_ref());
+        let largest = (0..smooth.len()).map(|i| inner[(i, i)]).fold(0.0, f64::max);
+        let floor = LEAST_AXIS * largest;
+        let root = function(inner.as_ref(), |x| x.max(floor).sqrt()).ok_or_else(no_convergence)?;
+        let unroot = function(inner.as_ref(), |x| x.max(floor).sqrt().recip()).ok_or_else(no_convergence)?;
+        let both = times(times(root.as_ref(), outer.as_ref()).as_ref(), root.as_ref());
+        let (_, vectors) = eigen_decreasing(both.as_ref()).ok_or_else(no_convergence)?;
+        Ok(Self {
+            smooth,
+            others,
+            loadings: times(root.as_ref(), vectors.as_ref()),
+            factors: times(unroot.as_ref(), vectors.as_ref()),
         })
-        .collect()
+    }
+
+    /// Both turns for all factors, those that are not smooth last.
+    fn whole(&self) -> (Vec<usize>, Mat<f64>, Mat<f64>) {
+        let order = [self.smooth.as_slice(), &self.others].concat();
+        let count = self.smooth.len();
+        let wide = |turn: &Mat<f64>| {
+            Mat::from_fn(order.len(), order.len(), |i, j| {
+                if i < count && j < count { turn[(i, j)] } else { f64::from(u8::from(i == j)) }
+            })
+        };
+        let (loadings, factors) = (wide(&self.loadings), wide(&self.factors));
+        (order, loadings, factors)
+    }
+}
+
+fn columns(m: &Mat<f64>, which: &[usize]) -> Mat<f64> {
+    Mat::from_fn(m.nrows(), which.len(), |i, j| m[(i, which[j])])
 }
 
 /// Positions of the largest first; the first of equal ones.
@@ -166,11 +222,13 @@ fn decreasing(values: &[f64]) -> Vec<usize> {
 
 /// Turns the factors that are to be reported to simple structure; they come first.
 fn simplify(genes: &Genes<'_>, smoother: &mut Smoother, whole: Fit, count: usize) -> Result<Fit> {
-    let order = decreasing(&importance(&whole));
-    let pick = |m: &Mat<f64>| Mat::from_fn(m.nrows(), order.len(), |i, j| m[(i, order[j])]);
-    let (mut loadings, mut total) = (pick(&whole.loadings.mean), pick(&whole.total));
+    let (order, to_loadings, to_factors) = Axes::of(&whole)?.whole();
+    let mut loadings = times(columns(&whole.loadings.mean, &order).as_ref(), to_loadings.as_ref());
+    let mut total = times(columns(&whole.total, &order).as_ref(), to_factors.as_ref());
     let old = &whole.loadings.covariance;
-    let mut covariance = Mat::from_fn(order.len(), order.len(), |i, j| old[(order[i], order[j])]);
+    let covariance = Mat::from_fn(order.len(), order.len(), |i, j| old[(order[i], order[j])]);
+    let mut covariance =
+        times(times(to_loadings.transpose(), covariance.as_ref()).as_ref(), to_loadings.as_ref());
     let choices = order.iter().map(|&k| whole.choices[k]).collect();
     let weighted =
         Mat::from_fn(loadings.nrows(), count, |g, k| loadings[(g, k)] / whole.loadings.noise[g].sqrt());
@@ -186,16 +244,14 @@ fn simplify(genes: &Genes<'_>, smoother: &mut Smoother, whole: Fit, count: usize
         if i < count && j < count { turn[(i, j)] } else { f64::from(u8::from(i == j)) }
     });
     covariance = times(times(wide.transpose(), covariance.as_ref()).as_ref(), wide.as_ref());
-    for k in 0..count {
+    total.subcols_mut(0, count).copy_from(new_total.as_ref());
+    loadings.subcols_mut(0, count).copy_from(new_loadings.as_ref());
+    for k in 0..all {
         // Variance 1 again.
-        let column = new_total.col_as_slice(k);
+        let column = total.col_as_slice_mut(k);
         let sd = (dot(column, column) / column.len() as f64).sqrt().max(f64::MIN_POSITIVE);
-        total.col_as_slice_mut(k).iter_mut().zip(column).for_each(|(t, x)| *t = x / sd);
-        loadings
-            .col_as_slice_mut(k)
-            .iter_mut()
-            .zip(new_loadings.col_as_slice(k))
-            .for_each(|(l, x)| *l = x * sd);
+        column.iter_mut().for_each(|x| *x /= sd);
+        loadings.col_as_slice_mut(k).iter_mut().for_each(|l| *l *= sd);
         for j in 0..all {
             covariance[(k, j)] *= sd;
             covariance[(j, k)] *= sd;
@@ -298,27 +354,34 @@ fn hold_out(
             others.min(limit - most.min(limit)),
             iterations,
         )?;
-        let order = decreasing(&importance(&fit));
+        let axes = Axes::of(&fit)?;
         let sample = |row: usize| locations.samples().iter().position(|r| r.contains(&row)).unwrap_or(0);
         let points: Vec<_> =
             left_out.iter().map(|&row| (anchors::point(locations, row), sample(row))).collect();
-        // The residuals' sum of squares falls by 2 <y, p> - |p|² with each factor's prediction p.
+        let mut fields = Mat::zeros(points.len(), axes.smooth.len());
+        for (j, &k) in axes.smooth.iter().enumerate() {
+            if let Some(choice) = fit.choices[k] {
+                let level = &smoother.levels[choice.level];
+                let field =
+                    level.predict(&points, smoother.deltas[choice.delta], fit.seen.col_as_slice(k))?;
+                fields.col_as_slice_mut(j).iter_mut().zip(field).for_each(|(x, f)| *x = f.0);
+            }
+        }
+        let fields = times(fields.as_ref(), axes.factors.as_ref());
+        let loadings = columns(&fit.loadings.mean, &axes.smooth);
+        let loadings = times(loadings.as_ref(), axes.loadings.as_ref());
+        // The residuals' sum of squares falls with each axis' prediction.
         let mut residual = Mat::from_fn(left_out.len(), y.ncols(), |i, g| genes.at(left_out[i], g));
         let square =
             |m: &Mat<f64>| (0..m.ncols()).map(|g| dot(m.col_as_slice(g), m.col_as_slice(g))).sum::<f64>();
         let all = square(&residual);
         whole += all;
         for (j, explained) in explained.iter_mut().enumerate() {
-            if let Some(&k) = order.get(j)
-                && let Some(choice) = fit.choices[k]
-            {
-                let level = &smoother.levels[choice.level];
-                let field =
-                    level.predict(&points, smoother.deltas[choice.delta], fit.seen.col_as_slice(k))?;
+            if j < axes.smooth.len() {
                 for g in 0..y.ncols() {
-                    let loading = fit.loadings.mean[(g, k)];
+                    let loading = loadings[(g, j)];
                     let column = residual.col_as_slice_mut(g);
-                    column.iter_mut().zip(&field).for_each(|(r, f)| *r -= loading * f.0);
+                    column.iter_mut().zip(fields.col_as_slice(j)).for_each(|(r, f)| *r -= loading * f);
                 }
             }
             *explained += all - square(&residual);
