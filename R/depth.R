@@ -107,6 +107,7 @@ find_spread <- function(input, summary, depth, rates, weights, run) {
 
 #' A normalizer of counts beside depth; see `new_normalizer()`
 #'
+#' @param depth From `new_depth()`; `rates` and `weights` of all genes; `spread` from `find_spread()`.
 #' @param regress What is regressed out of the residuals, from `new_regression()`.
 #' @noRd
 depth_normalizer <- function(depth, rates, weights, spread, regress = identity) {
@@ -115,7 +116,7 @@ depth_normalizer <- function(depth, rates, weights, spread, regress = identity) 
   force(weights)
   force(spread)
   force(regress)
-  function(block, genes, threads = 1L) {
+  normalizer <- function(block, genes, threads = 1L) {
     rates <- rates[, genes, drop = FALSE]
     residuals <- depth_residuals(depth, block, rates, weights[genes], spread, threads)
     if (ncol(depth$covariates) > 0L) {
@@ -130,6 +131,10 @@ depth_normalizer <- function(depth, rates, weights, spread, regress = identity) 
     }
     regress(residuals)
   }
+  structure(
+    normalizer,
+    combinations = \(groups) depth_combinations(depth, rates, weights, spread, regress, groups)
+  )
 }
 
 depth_residuals <- function(depth, block, rates, weights, spread, threads) {

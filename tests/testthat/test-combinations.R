@@ -18,36 +18,54 @@ sparse_tissue <- function(n_spots = 400, n_genes = 30) {
 
 sparse <- function(x) methods::as(methods::as(x, "CsparseMatrix"), "dgCMatrix")
 
+# What the combinations of a normalizer add up to, and what it gives, both centred within samples.
+expect_combinations <- function(tissue, settings, sample_id = NULL, sample_info = NULL) {
+  genes <- c(2, 5, 9:30)
+  input <- as_input(tissue$counts, tissue$coords, sample_info = sample_info, sample_id = sample_id)
+  normalizer <- suppressMessages(suppressWarnings(new_normalizer(input, settings)))
+  expected <- normalizer(input_block(input, genes), genes)
+  groups <- as.integer(input$sample_id %||% rep(1L, 400))
+  parts <- combination_parts(normalizer, input)
+  made <- parts$block(sparse(t(tissue$counts[genes, ])), genes)
+  values <- as.matrix(made$entries)
+  for (s in unique(groups)) {
+    rows <- groups == s
+    if (!is.null(parts$functions)) {
+      own <- matrix(made$coefficients[, s, ], ncol(parts$functions))
+      values[rows, ] <- values[rows, ] + parts$functions[rows, , drop = FALSE] %*% own
+    }
+    # what all spots share does not matter
+    values[rows, ] <- scale(values[rows, ], scale = FALSE)
+    expected[rows, ] <- scale(expected[rows, ], scale = FALSE)
+  }
+  expect_equal(values, expected, tolerance = 1e-6, ignore_attr = TRUE)
+  attr(normalizer, "spread")
+}
+
 test_that("combinations of functions have the normalised values", {
   tissue <- sparse_tissue()
-  # a spot as deep as all others together
+  # a spot as deep as all others together, and one of hardly any counts
   tissue$counts[, 1] <- tissue$counts[, 1] * 100
+  tissue$counts[, 2] <- 0
+  tissue$counts[1:2, 2] <- 1
   covariates <- data.frame(age = stats::rnorm(400))
-  genes <- c(2, 5, 9:30)
   for (sample_id in list(NULL, tissue$sample_id)) {
-    input <- as_input(tissue$counts, tissue$coords, sample_info = covariates, sample_id = sample_id)
-    for (normalization in c("anscombe", "none")) {
-      for (formula in list(NULL, ~age)) {
-        normalizer <- new_normalizer(input, new_settings(normalization, formula))
-        expected <- normalizer(input_block(input, genes), genes)
-        groups <- as.integer(input$sample_id %||% rep(1L, 400))
-        parts <- combination_parts(normalizer, input)
-        made <- parts$block(sparse(t(tissue$counts[genes, ])), genes)
-        values <- as.matrix(made$entries)
-        for (s in unique(groups)) {
-          rows <- groups == s
-          if (!is.null(parts$functions)) {
-            own <- matrix(made$coefficients[, s, ], ncol(parts$functions))
-            values[rows, ] <- values[rows, ] + parts$functions[rows, , drop = FALSE] %*% own
-          }
-          # what all spots share does not matter
-          values[rows, ] <- scale(values[rows, ], scale = FALSE)
-          expected[rows, ] <- scale(expected[rows, ], scale = FALSE)
-        }
-        expect_equal(values, expected, tolerance = 1e-6, ignore_attr = TRUE)
+    for (formula in list(NULL, ~age)) {
+      for (settings in list(
+        new_settings("none", formula),
+        new_settings("anscombe", formula),
+        new_settings(covariates = formula),
+        new_settings(covariates = formula, depth = "regression"),
+        new_settings(covariates = formula, depth = "shrunk"),
+        new_settings(covariates = formula, size_factors = "total")
+      )) {
+        expect_combinations(tissue, settings, sample_id, covariates)
       }
     }
   }
+  spread <- expect_combinations(sparse_tissue(), new_settings())
+  expect_gt(spread$tau, 0.1)
+  expect_true(spread$rough_is_known)
 })
 
 test_that("sparse and dense counts give the same results on a grid, in any order of the spots", {
