@@ -47,8 +47,9 @@ same_values <- function(input, spots, place) {
   # two sums with unlike weights tell values apart; equal values have equal sums
   sums <- matrix(0, length(spots), 2L)
   expressed <- numeric(length(spots))
-  for (genes in gene_blocks(input)) {
-    block <- input_block(input, genes)[spots, , drop = FALSE]
+  for (genes in sparse_blocks(input)) {
+    block <- input_sparse_block(input, genes) %||% input_block(input, genes)
+    block <- as.matrix(block[spots, , drop = FALSE])
     block[!is.finite(block)] <- 0
     expressed <- expressed + rowSums(block != 0)
     sums <- sums + block %*% cbind(cos(genes), cos(sqrt(2) * genes) + 2)

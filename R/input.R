@@ -461,12 +461,13 @@ gene_blocks <- function(input, max_values = 2e6, call = NULL) {
 
 #' The same for work on sparse blocks: what is in memory is cut by the values that are not zero
 #'
-#' @param max_entries How many of them a block may have, unless one gene has more (the default is 60 MB).
+#' @param max_entries How many of them a block may have, unless one gene has more (the default is 60 MB); each
+#'   gene counts as a few more, for what is computed of it in patches of spots.
 #' @noRd
-sparse_blocks <- function(input, call, max_entries = 5e6) {
+sparse_blocks <- function(input, call = NULL, max_entries = 5e6) {
   if (input$storage != "sparse") {
     return(gene_blocks(input, call = call))
   }
   entries <- diff(input$values@p)
-  unname(split(seq_along(entries), cumsum(as.double(entries)) %/% max_entries))
+  unname(split(seq_along(entries), cumsum(entries + input$n_spots / 16) %/% max_entries))
 }

@@ -193,7 +193,7 @@ weigh_counts <- function(input, summary, size, patches, phi, among) {
   weights <- numeric(length(input$genes))
   own <- rep(NA_real_, length(input$genes))
   totals <- numeric(n)
-  for (genes in gene_blocks(input)) {
+  for (genes in sparse_blocks(input)) {
     genes <- genes[among[genes]]
     if (length(genes) == 0L) {
       next
@@ -244,7 +244,7 @@ weighted_median <- function(x, weights) {
 
 subset_totals <- function(input, among) {
   totals <- numeric(input$n_spots)
-  for (genes in gene_blocks(input)) {
+  for (genes in sparse_blocks(input)) {
     genes <- genes[among[genes]]
     if (length(genes) > 0L) {
       totals <- totals + Matrix::rowSums(input_sparse_block(input, genes) %||% input_block(input, genes))

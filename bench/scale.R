@@ -114,7 +114,7 @@ run_case <- function(n_spots, n_genes, layout, input_class, threads, file) {
   simulated <- peak_memory()
   floor_read <- read_once(tissue$counts)
   read <- timed(input <- steps$as_input(tissue$counts, tissue$coords))
-  summarize <- timed(normalizer <- steps$new_normalizer(input, "pearson", NULL, NULL))
+  summarize <- timed(normalizer <- steps$new_normalizer(input, steps$new_settings(), run))
   kernels <- steps$kernel_table("SE", NULL, input, NULL)
   prepare <- timed(fitter <- steps$prepare_fitter(input, kernels, TRUE, "auto", run, "auto"))
   fit <- timed(

@@ -313,8 +313,11 @@ impl SpatialTest {
             samples.iter().zip(&standard.means).map(|(rows, mean)| rows.len() as f64 * mean).sum::<f64>() / n;
         let group = |group: usize| {
             let kernels = (0..self.models.len()).filter(|&k| self.groups[k] == group);
-            let fit = moment_fit(kernels.map(|k| (k, null.excess(k, forms[k * each], gene))), total)?;
-            let shared = (1.0 - self.unshared[fit.kernel] / self.models[fit.kernel].gower()).clamp(0.0, 1.0);
+            let excess = |k: usize| null.excess(k, forms[k * each], gene);
+            let fit = moment_fit(kernels.map(|k| (k, excess(k))), total)?;
+            // Not the model's: a grid would have to compute it.
+            let gower = excess(fit.kernel).gower;
+            let shared = (1.0 - self.unshared[fit.kernel] / gower).clamp(0.0, 1.0);
             Some(KernelFit {
                 kernel: fit.kernel,
                 log_delta: fit.log_delta,
