@@ -166,10 +166,13 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
     } else {
       whole$rr / (n - 1)
     }
-    noise <- Reduce(`+`, lapply(seq_along(rows), \(s) {
-      w <- matrix(own[, s, ], count)
-      colSums(w * (errors$rough$gram[[s]] %*% w))
-    }))
+    noise <- Reduce(
+      `+`,
+      lapply(seq_along(rows), \(s) {
+        w <- matrix(own[, s, ], count)
+        colSums(w * (errors$rough$gram[[s]] %*% w))
+      })
+    )
     itself <- colSums(rates[, genes, drop = FALSE] * errors$rough$own)
     slopes <- given_rough(rough, noise, weights[genes] * itself, variance, spread, known)
 
