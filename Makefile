@@ -91,7 +91,7 @@ test-offline: ## install the newest .build/patina_*.tar.gz with the network off 
 	R_LIBS=.build/offline/library Rscript -e 'library(patina); stopifnot(nrow(spatial_test(t(1:9 / 9), 1:9, normalization = "none")) == 1)'
 
 bench: build ## benchmarks of the Rust core, of whole calls and of growing tissues (small ones)
-	cargo bench --manifest-path $(manifest) --package patina-core --benches
+	cargo bench --manifest-path $(manifest) --package patina-studies --benches
 	$(with_library) Rscript bench/whole_call.R
 	$(with_library) Rscript bench/scale.R small .build/bench
 

@@ -44,7 +44,7 @@ check_testthat() {
 }
 
 check_rustfmt() { whole rustfmt cargo fmt --all --manifest-path "$manifest" --check; }
-check_clippy() { whole clippy cargo clippy --manifest-path "$manifest" --all-targets --quiet -- -D warnings; }
+check_clippy() { whole clippy cargo clippy --manifest-path "$manifest" --workspace --all-targets --quiet -- -D warnings; }
 check_crates() { whole crates Rscript tools/crates.R check; }
 check_lintr() { whole lintr Rscript tools/lint.R; }
 check_air() {

@@ -1,6 +1,6 @@
 //! Which quadratic forms find spatial patterns? The power of several designs on simulated tissues.
 //!
-//!     cargo run --release -p patina-core --example power -- [spots] [replicates] [seed]
+//!     cargo run --release -p patina-studies --example power -- [spots] [replicates] [seed]
 //!
 //! Tissue: hexagonal spots, each moved a little. Counts: negative binomial, depth varying from spot to spot without
 //! spatial structure, prepared as SpatialDE does (stabilised, log depth regressed out). Patterns: draws of Gaussian
@@ -9,7 +9,7 @@
 //! genes with p <= 1e-3, its mean over everything, the largest loss against the best design for one pattern, and the
 //! level: the same share, divided by 1e-3, for genes without pattern; then the power by total and by pattern.
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../core/tests/common/mod.rs"]
 mod common;
 mod tissues;
 

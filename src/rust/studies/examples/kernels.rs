@@ -1,6 +1,6 @@
 //! Which kernels, and which of their tails, find which patterns? The power of several grids on simulated tissues.
 //!
-//!     cargo run --release -p patina-core --example kernels -- [spots] [replicates] [seed]
+//!     cargo run --release -p patina-studies --example kernels -- [spots] [replicates] [seed]
 //!
 //! Tissues: hexagonal spots, each moved a little; a square lattice; scattered points. Patterns: those of
 //! examples/power.rs, and some that neighbours do not share: stripes of 2 to 6 spacings, a checkerboard, repelling
@@ -9,7 +9,7 @@
 //! and the power for each pattern: the share of genes whose p-value is at most the null genes' quantile at 1e-3, so that
 //! a liberal design gains nothing.
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../core/tests/common/mod.rs"]
 mod common;
 mod tissues;
 

@@ -4,7 +4,7 @@
 //! in four has a smooth pattern, one in four a fine one. Prints a line of figures for each stage; `check` compares with
 //! dense decompositions.
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../core/tests/common/mod.rs"]
 mod common;
 
 use common::Random;

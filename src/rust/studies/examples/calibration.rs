@@ -1,13 +1,13 @@
 //! Are p-values uniform when locations are permuted? Prints P(p <= a) / a by the genes' total counts.
 //!
-//!     cargo run --release -p patina-core --example calibration -- TABLE [permutations] [seed]
+//!     cargo run --release -p patina-studies --example calibration -- TABLE [permutations] [seed]
 //!
 //! TABLE is `bulb`, `breast_cancer`, or a plain or gzipped table of counts with spots (named `XxY`) in rows and genes
 //! in columns. Each run permutes the spots of all genes alike. The table goes to standard output
 //! (bench/results/calibration.csv has 100 permutations of both tissues); times, and the number of genes at 5 % FDR
 //! (Benjamini-Hochberg) in the permuted runs and in the data as they are, to standard error.
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../../core/tests/common/mod.rs"]
 mod common;
 
 use common::{LEVELS, Random, Tester, Tissue, benjamini_hochberg, tail_table};
