@@ -192,7 +192,8 @@ describe_depth <- function(prepared, fitter) {
     treatment = treatment,
     size_factors = list(
       kind = found$kind %||% if (is.null(settings$size_factors)) "total" else "given",
-      quantiles = stats::quantile(size / mean(size))
+      quantiles = stats::quantile(size / mean(size)),
+      share = found$share
     ),
     tau = if (treatment == "shrunk") spread$tau,
     tau_bounds = if (treatment == "shrunk") c(rough = spread$rough, smooth = spread$smooth),
@@ -203,6 +204,20 @@ describe_depth <- function(prepared, fitter) {
 #' Say that depth is spatial, and what was done about it
 #' @noRd
 report_depth <- function(depth) {
+  kind <- depth$size_factors$kind
+  share <- depth$size_factors$share
+  if (!is.null(share)) {
+    inform_patina(c(
+      i = "{.arg x} has {signif(100 * share, 2)} % of the counts in the sample table's column
+        {.field total_counts}: a subset of the genes. Size factors are these totals;
+        {.code size_factors = \"robust\"} makes them from the genes in {.arg x}."
+    ))
+  } else if (identical(kind, "sizeFactor")) {
+    inform_patina(c(
+      i = "{.arg x} has few genes, and size factors beside them, which are used (column {.field sizeFactor});
+        {.code size_factors = \"robust\"} makes them from the genes in {.arg x}."
+    ))
+  }
   if (length(depth$anchors) > 0L) {
     inform_patina(c(
       i = "A tenth of the genes and more do not follow the total count where it varies smoothly: it shows

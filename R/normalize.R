@@ -181,7 +181,7 @@ fit_pearson <- function(input, summary, settings, run) {
     depth_normalizer(depth, rates, found$weights, spread, regress),
     phi = found$phi,
     totals = summary$totals,
-    found = found[c("kind", "size", "anchors")],
+    found = found[c("kind", "size", "anchors", "share")],
     spread = spread
   )
 }

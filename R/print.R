@@ -58,6 +58,8 @@ depth_summary <- function(depth) {
       given = "given size factors",
       total = "total counts",
       none = "no size factors",
+      total_counts = "total counts of all genes",
+      sizeFactor = "the object's size factors",
       paste(depth$size_factors$kind, "size factors")
     ),
     sprintf(", fsv %.2f", depth$fsv),

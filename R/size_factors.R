@@ -7,16 +7,18 @@
 #' @param patches From `new_patches()`.
 #' @param size_factors The user's: `NULL`, "robust", "total", "none", the name of a column or a vector.
 #' @param run From `new_run()`.
-#' @returns A list: `kind`, "robust", "total", "none" or "given"; `size`, above 0 and 1 on average, by
+#' @returns A list: `kind`, "robust", "total", "none", "given", "total_counts" or "sizeFactor"; `size`, above 0 and 1 on average, by
 #'   spot; what
 #'   they owe to counts: `weights` by gene, and by spot `error`, the variance of their logarithms, and
 #'   `own`, what
 #'   one count of a gene of weight 1 adds to it; `phi`; `anchors`, see `find_anchors()`.
 #' @noRd
 find_size_factors <- function(input, summary, patches, size_factors, run) {
-  if (is.null(size_factors) || identical(size_factors, "robust")) {
+  known <- if (is.null(size_factors)) size_factors_beside(input, summary)
+  if (identical(size_factors, "robust") || is.null(size_factors) && is.null(known)) {
     return(robust_size_factors(input, summary, patches, run))
   }
+  size_factors <- known$size %||% size_factors
   if (identical(size_factors, "total")) {
     phi <- max((summary$phi - summary$depth) / (1 + summary$depth), 0)
     size <- summary$totals / mean(summary$totals)
@@ -28,13 +30,39 @@ find_size_factors <- function(input, summary, patches, size_factors, run) {
   fit <- weigh_counts(input, summary, exact_size(size), patches, 0, summary$testable)
   nothing <- numeric(input$n_spots)
   list(
-    kind = if (none) "none" else "given",
+    kind = if (none) "none" else known$kind %||% "given",
+    share = known$share,
     size = size / mean(size),
     weights = numeric(length(input$genes)),
     error = nothing,
     own = nothing,
     phi = fit$phi
   )
+}
+
+# Tables of whole transcriptomes have more genes than this.
+whole_table <- 5000L
+
+#' Size factors from all genes, where `x` has some of them
+#'
+#' The column `total_counts` of the sample table, if it says that there are more counts than those in `x`;
+#' else the column `sizeFactor`, in which Bioconductor's classes keep their size factors, if `x` has too few
+#' genes for a whole transcriptome.
+#'
+#' @returns `NULL`, or a list: `kind`, the name of the column; `size` by spot; `share`, the share of all
+#'   counts that is in `x`, if known.
+#' @noRd
+size_factors_beside <- function(input, summary) {
+  usable <- function(column) is_number(column) && all(is.finite(column) & column > 0)
+  totals <- input$samples[["total_counts"]]
+  if (usable(totals)) {
+    share <- summary$totals / totals
+    if (all(share <= 1 + 1e-6) && stats::median(share) < 0.95) {
+      return(list(kind = "total_counts", size = totals, share = sum(summary$totals) / sum(totals)))
+    }
+  }
+  size <- input$samples[["sizeFactor"]]
+  if (length(input$genes) < whole_table && usable(size)) list(kind = "sizeFactor", size = size)
 }
 
 #' Size factors that a vector or a column of the sample table gives

@@ -78,6 +78,11 @@
 #' alone, with a message. A panel nearly all of whose genes (nine tenths, say) are markers of one region looks
 #' the same as depth: give `size_factors` from something else, such as the volume of cells, or `"none"`.
 #'
+#' Where `x` is a subset of the genes, its counts tell more of which genes were chosen than of depth. If the
+#' sample table has a column `total_counts` that says of more counts than those in `x`, these totals are the
+#' size factors by default; or, if `x` has fewer than 5,000 genes, the column `sizeFactor` of an object's
+#' colData (as `sizeFactors()` sets it). Either is said in a message.
+#'
 #' @section Depth:
 #' Genes follow depth with exponents of their own, near 1. If all are taken to be proportional to it
 #' (`"offset"`), a gene with another exponent is spatial where depth is; a `"regression"` on log(size factor)

@@ -88,7 +88,7 @@ tester <- function(coords) {
   fitter <- ns$prepare_fitter(ns$as_input(matrix(0, 1L, nrow(coords)), coords), kernels, TRUE, "auto", run)
   function(counts, genes, preparation) {
     settings <- ns$new_settings(preparation[[1L]], preparation[[2L]])
-    prepared <- ns$prepare(counts, coords, "counts", NULL, NULL, settings, run)
+    prepared <- ns$prepare(counts, coords, "counts", list(), NULL, NULL, settings, run)
     fits <- ns$fit_genes(fitter, prepared, seq_len(genes))
     list(pval = fits$pval, phi = attr(prepared$normalizer, "phi"))
   }

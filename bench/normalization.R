@@ -114,7 +114,7 @@ tester <- function(coords, lengthscales = NULL) {
   function(counts, treatment) {
     settings <- do.call(ns$new_settings, treatment)
     prepared <- suppressWarnings(suppressMessages(
-      ns$prepare(counts, coords, "counts", NULL, NULL, settings, run)
+      ns$prepare(counts, coords, "counts", list(), NULL, NULL, settings, run)
     ))
     fits <- ns$fit_genes(fitter, prepared)
     list(pval = fits$pval, tau = attr(prepared$normalizer, "spread")$tau)

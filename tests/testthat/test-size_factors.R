@@ -114,3 +114,27 @@ test_that("spots of hardly any counts are named and change little", {
   )
   expect_gt(stats::cor(junk$log10_pval, clean$log10_pval), 0.98)
 })
+
+test_that("a subset of genes has the size factors of the whole table, if they are there", {
+  whole <- colSums(tissue$counts)
+  few <- tissue$counts[1:20, ]
+  test <- function(...) spatial_test(few, tissue$coords, threads = 1, progress = FALSE, ...)
+  kind <- \(results) attr(results, "patina")$depth$size_factors$kind
+  expect_message(
+    by_totals <- test(sample_info = data.frame(total_counts = whole)),
+    "% of the counts in .*total_counts: a subset"
+  )
+  expect_identical(kind(by_totals), "total_counts")
+  given <- suppressMessages(test(size_factors = whole))
+  expect_identical(by_totals$pval, given$pval)
+  expect_message(by_size <- test(sample_info = data.frame(sizeFactor = whole)), "column sizeFactor")
+  expect_identical(by_size$pval, given$pval)
+
+  # the user's word goes first; a whole table needs no other's totals; what cannot be size factors is none
+  robust <- suppressMessages(test(size_factors = "robust", sample_info = data.frame(total_counts = whole)))
+  expect_identical(kind(robust), "robust")
+  for (column in list(colSums(few), -whole, NA, as.character(whole), whole / 1e6)) {
+    results <- suppressMessages(test(sample_info = data.frame(total_counts = rep_len(column, length(whole)))))
+    expect_identical(kind(results), "robust")
+  }
+})
