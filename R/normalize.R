@@ -154,6 +154,10 @@ fit_anscombe <- function(input, summary, settings, run) {
   structure(normalizer, phi = summary$phi, totals = summary$totals)
 }
 
+# A gene with fewer counts than this has them in one or two spots: those may be rare places, but tell no
+# variances.
+least_counts <- 3
+
 #' Residuals beside depth
 #'
 #' The genes' slopes on depth are as free as they are found to vary over genes ("shrunk"), or none is taken
@@ -182,7 +186,8 @@ fit_pearson <- function(input, summary, settings, run) {
     phi = found$phi,
     totals = summary$totals,
     found = found[c("kind", "size", "anchors", "share")],
-    spread = spread
+    spread = spread,
+    few = colSums(summary$sums) < least_counts
   )
 }
 

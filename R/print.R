@@ -104,7 +104,8 @@ kernels_summary <- function(kernels) {
 hits_summary <- function(x) {
   status <- x[["status"]] %||% "ok"
   unknown <- sum(status %in% "not converged")
-  untested <- sum(status != "ok", na.rm = TRUE) - unknown
+  few <- sum(status %in% "few counts")
+  untested <- sum(status != "ok", na.rm = TRUE) - unknown - few
   text <- c(
     if (is.numeric(x[["qval"]])) {
       sprintf("%s with qval < 0.05", format(sum(x$qval < 0.05, na.rm = TRUE), big.mark = ","))
@@ -114,6 +115,9 @@ hits_summary <- function(x) {
     },
     if (unknown > 0L) {
       sprintf("%s not converged", format(unknown, big.mark = ","))
+    },
+    if (few > 0L) {
+      sprintf("%s with few counts", format(few, big.mark = ","))
     }
   )
   if (length(text) > 0L) c(genes = paste(text, collapse = ", "))

@@ -262,7 +262,8 @@
 #'     `"explained"` (by the covariates: what they leave of it is nothing but rounding errors); its other
 #'     columns are then `NA`; `"failed"`: its values could not be read, or its worker died, with a warning.
 #'     `"no p-value"`: too few spots for one; `"not converged"`: its fit is not known well enough and `NA`,
-#'     but it has a p-value, see Large tissues}
+#'     but it has a p-value, see Large tissues; `"few counts"`: fewer than 3 in all spots together, so that its
+#'     p-value holds while `fsv` and variances mean little (with `"pearson"`)}
 #'   \item{lengthscale}{of the best kernel (or its period), in units of `coords`}
 #'   \item{fsv}{fraction of variance that is spatial, 0 to 1}
 #'   \item{llr}{log likelihood ratio of the best kernel and no spatial part, 0 or more}
@@ -395,11 +396,16 @@ test_genes <- function(prepared, kernels, pval_method, approximation, fit = "aut
   }
   q <- test_qvalues(p$pval, pval_method, pi0, prepared$run$call)
   tested <- fits$status == "ok"
+  status <- ifelse(tested & is.na(p$pval), "no p-value", fits$status)
+  few <- attr(prepared$normalizer, "few")
+  if (!is.null(few)) {
+    status[few & status == "ok"] <- "few counts"
+  }
   kernel <- fits$kernel
   # what one looks at first comes first, so that it is what print() has room for
   result <- tibble::tibble(
     gene = input$genes,
-    status = ifelse(tested & is.na(p$pval), "no p-value", fits$status),
+    status = status,
     lengthscale = fitter$kernels$lengthscale[kernel],
     fsv = fits$fsv,
     llr = fits$llr,

@@ -41,6 +41,8 @@ run_one <- function(method, set) {
     one_core <- c("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
     one_core <- paste0(one_core, "=1")
     if (method %in% names(python)) {
+      # R's own libraries are not Python's
+      one_core <- c(one_core, "LD_LIBRARY_PATH=")
       program <- file.path(folder, python[[method]], "bin", "python")
       arguments <- c(shQuote(file.path(here, "peer.py")), shQuote(method), shQuote(data), shQuote(out))
     } else {

@@ -134,3 +134,17 @@ test_that("a table that looks normalised is told of", {
   counts <- withr::with_seed(1, stats::rmultinom(60, 500, rep(1, 120)))
   expect_message(spatial_test(counts, matrix(stats::runif(120), 60)), "looks normalised")
 })
+
+test_that("a gene with one or two counts has a p-value, and a status that says what not to rank by", {
+  tissue <- depth_tissue()
+  counts <- tissue$counts
+  counts[1:3, ] <- 0
+  counts[1, 5] <- counts[2, 7] <- counts[2, 90] <- 1
+  counts[3, 1:3] <- 1
+  results <- suppressMessages(spatial_test(counts, tissue$coords, threads = 1, progress = FALSE))
+  expect_identical(results$status[1:4], c("few counts", "few counts", "ok", "ok"))
+  expect_false(anyNA(results$pval))
+  expect_false(anyNA(results$fsv))
+  expect_match(tibble::tbl_sum(results), "2 with few counts", all = FALSE)
+  expect_identical(sum(summary(results)$status$genes), nrow(counts))
+})
