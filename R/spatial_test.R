@@ -129,7 +129,8 @@
 #'   transform) for the others. A form is right to about 1e-6 of its standard deviation. SE kernels only, and
 #'   only their scores go into p-values. Sparse counts stay sparse, whatever the normalization: their
 #'   residuals are combinations of few functions that all genes share, plus what the counts add. With 100,000
-#'   spots, 1,000 genes with 8 % of non-zero counts take 20 seconds of one core, half of them to prepare.
+#'   spots, 1,000 genes with 8 % of non-zero counts take 20 seconds of one core, half of them to prepare;
+#'   400,000 spots × 18,000 genes with 2 % 8 minutes, and 7 GB with the counts.
 #' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings (the few
 #'   genes for which it does not converge are tested again, `"exact"`);
 #'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
@@ -147,6 +148,11 @@
 #'   computed, so `llr`, `loglik`, `bic` and `fsv_se` are `NA`.
 #' - `"auto"`: likelihoods below 20,000 spots, moments from there on; likelihoods where `approximation` or
 #'   `pval_method` need them.
+#'
+#' `likelihood_genes` gives the best of the significant genes the likelihood's maximum, where moments serve
+#' the others; their p-values stay. The kernels are prepared once more for that, by factors and `"krylov"`,
+#' which is what it costs: minutes with 40,000 spots, however few the genes. With more spots some kernels can
+#' be had by neither; a warning tells, and all genes keep their moments.
 #'
 #' The attribute `patina` of the result tells what was done: `attr(x, "patina")$kernels` has, for each kernel,
 #' `model`, `lengthscale`, `engine` (`"dense"` for `"exact"`), `rank` (eigenvalues kept; for `"krylov"` the
@@ -239,6 +245,9 @@
 #'   `"krylov"` or, for [spatial_test()] only, `"grid"`. See Large tissues in [spatial_test()].
 #' @param fit What lengthscale and variances come from: `"likelihood"`, `"moments"`, or `"auto"`, which takes
 #'   moments from 20,000 spots on. See Large tissues.
+#' @param likelihood_genes Where moments are what genes are fitted by: how many of them get the likelihood's
+#'   maximum all the same, the significant ones (q-values below 0.05), best first; `Inf` for all of these.
+#'   None by default. See Large tissues.
 #' @param assay The assay to take from a SummarizedExperiment or Seurat object, or the layer of an AnnData
 #'   file.
 #' @param sample_info A data.frame with a row for each spot, for `covariates` and `sample_id`; for a
@@ -321,6 +330,7 @@ spatial_test <- function(
   pi0 = NULL,
   approximation = c("auto", "exact", "pivoted_cholesky", "krylov", "grid"),
   fit = c("auto", "likelihood", "moments"),
+  likelihood_genes = NULL,
   assay = "counts",
   sample_info = NULL,
   sample_id = NULL,
@@ -336,6 +346,7 @@ spatial_test <- function(
   check_pi0(pi0)
   run <- new_run(threads, BPPARAM, progress)
   check_fit(fit, pval_method, approximation, run$call)
+  likelihood_genes <- check_likelihood_genes(likelihood_genes, run$call)
   if (!is.null(results_for_coords(coords, NULL, run$call)$genes)) {
     abort_patina(
       c(
@@ -351,7 +362,7 @@ spatial_test <- function(
     lengthscales <- lengthscales %||% "spatialde"
   }
   kernels <- kernel_table(kernels, lengthscales, prepared$input, run$call)
-  test <- test_genes(prepared, kernels, pval_method, approximation, fit, pi0)
+  test <- test_genes(prepared, kernels, pval_method, approximation, fit, pi0, likelihood_genes)
   report_depth(test$depth)
   new_result(
     test$result,
@@ -373,11 +384,20 @@ spatial_test <- function(
 #' @param prepared From `prepare()`.
 #' @param kernels From `kernel_table()`.
 #' @param pi0 See `test_qvalues()`.
+#' @param likelihood_genes From `check_likelihood_genes()`.
 #' @returns A list: `result`, the tibble that `spatial_test()` documents; `kernels`, what was fitted;
 #'   `qvalues`, how they
 #'   were made; `depth`, see `describe_depth()`.
 #' @noRd
-test_genes <- function(prepared, kernels, pval_method, approximation, fit = "auto", pi0 = NULL) {
+test_genes <- function(
+  prepared,
+  kernels,
+  pval_method,
+  approximation,
+  fit = "auto",
+  pi0 = NULL,
+  likelihood_genes = 0
+) {
   input <- prepared$input
   calibrated <- pval_method == "calibrated" && enough_spots(input)
   shared <- pval_method != "spatialde"
@@ -395,6 +415,17 @@ test_genes <- function(prepared, kernels, pval_method, approximation, fit = "aut
     fits[c("pval", "log10_pval")]
   }
   q <- test_qvalues(p$pval, pval_method, pi0, prepared$run$call)
+  if (likelihood_genes > 0) {
+    fits <- fit_best_by_likelihood(
+      fits,
+      fitter,
+      prepared,
+      q$qval,
+      p$log10_pval,
+      likelihood_genes,
+      shared
+    )
+  }
   tested <- fits$status == "ok"
   status <- ifelse(tested & is.na(p$pval), "no p-value", fits$status)
   few <- attr(prepared$normalizer, "few")

@@ -1,11 +1,14 @@
 # How time and memory grow with spots and genes, stage by stage.
 #
 # Usage: Rscript bench/scale.R [small|large|huge] [folder] [threads]
+#        Rscript bench/scale.R peers ENVIRONMENTS [folder]
 #
 # small (the default): up to 5,000 spots, a few minutes; large: up to 100,000, half an hour on two cores;
 # huge: from 20,000 to 1,000,000 spots, where lengthscales and variances come from moments, and 400,000 ×
 # 18,000. Writes scale.csv, a row for each case, into the folder (default bench/results), and prints the
 # growth in spots: cost ~ spots^exponent. The article on scale draws it.
+# peers: 100,000 spots of a square lattice × 1,000 genes by patina and by others, one after the other, on one core
+# each; ENVIRONMENTS is the folder that bench/peers/setup.sh made. Writes scale_peers.csv.
 
 source(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))), "measure.R"))
 
@@ -194,8 +197,56 @@ cases_of <- function(size) {
   switch(size, small = small, large = rbind(small, large), huge = huge)
 }
 
+# The same tissue for all, each in a process of its own, as bench/peers/run.R has them.
+run_peers <- function(environments, folder, n_spots = 100000L, n_genes = 1000L) {
+  data <- tempfile("tissue")
+  dir.create(data)
+  tissue <- simulate_sparse(n_spots, n_genes, "square")
+  Matrix::writeMM(tissue$counts, file.path(data, "counts.mtx"))
+  utils::write.csv(tissue$coords, file.path(data, "coords.csv"), row.names = FALSE)
+  writeLines(rownames(tissue$counts), file.path(data, "genes.txt"))
+  rm(tissue)
+  peers <- file.path(dirname(this_script()), "peers")
+  r <- c(file.path(R.home("bin"), "Rscript"), file.path(peers, "peer.R"))
+  python <- c(file.path(environments, "current", "bin", "python"), file.path(peers, "peer.py"))
+  programs <- list(patina = r, FlashS = python, scBSP = python, "squidpy Moran" = python, "SPARK-X" = r)
+  one_core <- paste0(c("OMP", "OPENBLAS", "MKL", "NUMBA"), "_NUM_THREADS=1")
+  planted <- seq_len(n_genes) %% 10 == 0
+  rows <- lapply(names(programs), function(method) {
+    out <- file.path(data, "out")
+    unlink(paste0(out, ".json"))
+    program <- programs[[method]]
+    arguments <- c(shQuote(program[2L]), shQuote(method), shQuote(data), shQuote(out))
+    system2(program[1L], arguments, stdout = FALSE, stderr = FALSE, env = one_core)
+    if (!file.exists(paste0(out, ".json"))) {
+      message(method, " is not installed, or gave no result: left out")
+      return(NULL)
+    }
+    text <- readLines(paste0(out, ".json"))
+    number <- function(key) as.numeric(sub(sprintf('.*"%s": ([0-9.]+).*', key), "\\1", text))
+    pval <- utils::read.csv(paste0(out, ".csv"))$pval
+    data.frame(
+      method = method,
+      version = sub('.*"version": "([^"]+)".*', "\\1", text),
+      spots = n_spots,
+      genes = n_genes,
+      cpu = round(number("cpu"), 1),
+      peak_mb = round(number("memory")),
+      found = sum(stats::p.adjust(pval, "BH")[planted] < 0.05, na.rm = TRUE),
+      planted = sum(planted),
+      false = sum(pval[!planted] < 0.01, na.rm = TRUE)
+    )
+  })
+  table <- do.call(rbind, rows)
+  utils::write.csv(table, file.path(folder, "scale_peers.csv"), row.names = FALSE)
+  print(table, row.names = FALSE)
+}
+
 arguments <- commandArgs(TRUE)
-if (length(arguments) > 0L && arguments[1L] == "case") {
+if (length(arguments) > 0L && arguments[1L] == "peers") {
+  folder <- if (length(arguments) > 2L) arguments[3L] else file.path(dirname(this_script()), "results")
+  run_peers(arguments[2L], folder)
+} else if (length(arguments) > 0L && arguments[1L] == "case") {
   numbers <- as.integer(arguments[c(2L, 3L, 6L)])
   run_case(numbers[1L], numbers[2L], arguments[4L], arguments[5L], numbers[3L], arguments[7L])
 } else {

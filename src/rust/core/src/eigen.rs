@@ -28,3 +28,18 @@ pub(crate) fn eigen(k: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
     .ok()?;
     Some((values.column_vector().iter().copied().collect(), vectors))
 }
+
+/// Eigenvalues in increasing order, without eigenvectors. `None` where it does not converge.
+pub(crate) fn eigenvalues_of(k: MatRef<'_, f64>) -> Option<Vec<f64>> {
+    let n = k.nrows();
+    let mut values = faer::diag::Diag::<f64>::zeros(n);
+    let mut memory = MemBuffer::new(self_adjoint_evd_scratch::<f64>(
+        n,
+        ComputeEigenvectors::No,
+        Par::Seq,
+        Default::default(),
+    ));
+    self_adjoint_evd(k, values.as_mut(), None, Par::Seq, MemStack::new(&mut memory), Default::default())
+        .ok()?;
+    Some(values.column_vector().iter().copied().collect())
+}

@@ -1,11 +1,11 @@
 //! What is computed once for each kernel: row sums, invariants of the score form, and products of vectors.
 
-use super::eigenvalues::{Eigenvalues, from_probes, from_waves};
+use super::eigenvalues::{Eigenvalues, MESH_VALUES, NEAR_VALUES, from_probes, from_waves};
 use super::fourier::Workspace;
 use super::mesh::{Mesh, bounds};
 use super::pieces::split;
 use super::plan::{FEW, FINE_CELLS, FINE_REACH, FINE_WIDTH};
-use super::strips::Strips;
+use super::strips::{LANES, Strips};
 use crate::null::score::EntrySums;
 use faer::MatRef;
 use std::ops::Range;
@@ -154,8 +154,11 @@ impl<'a> Meshes<'a> {
         }
         let twice = self.product(&rows_sums, &mut work);
         let triangles = cube - 3.0 * squares.iter().sum::<f64>() - n as f64;
-        let eigenvalues = eigenvalues
-            .unwrap_or_else(|| from_probes(n, seed, |x| self.product(x, &mut Workspace::default())));
+        let products = |x: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            let mut work = Workspace::default();
+            x.iter().map(|x| self.product(x, &mut work)).collect()
+        };
+        let eigenvalues = eigenvalues.unwrap_or_else(|| from_probes(n, seed, MESH_VALUES, products));
         Parts { sums: EntrySums { rows: rows_sums, squares, cubes, triangles }, twice, eigenvalues }
     }
 }
@@ -167,7 +170,16 @@ pub fn near_parts(strips: &Strips, lengthscale: f64, seed: u64) -> Parts {
     let twice = strips.product_one(lengthscale, &rows);
     let cube = strips.trace_of_cube(lengthscale);
     let triangles = cube - 3.0 * sums.second.iter().sum::<f64>() - rows.len() as f64;
-    let eigenvalues = from_probes(rows.len(), seed, |x| strips.product_one(lengthscale, x));
+    let products = |x: &[Vec<f64>]| -> Vec<Vec<f64>> {
+        if let [x] = x {
+            return vec![strips.product_one(lengthscale, x)];
+        }
+        let lanes: Vec<[f64; LANES]> =
+            (0..strips.count()).map(|i| std::array::from_fn(|k| x.get(k).map_or(0.0, |x| x[i]))).collect();
+        let product = strips.product(lengthscale, &lanes);
+        (0..x.len()).map(|k| product.iter().map(|lanes| lanes[k]).collect()).collect()
+    };
+    let eigenvalues = from_probes(rows.len(), seed, NEAR_VALUES, products);
     let sums = EntrySums {
         rows: strips.by_row(&rows),
         squares: strips.by_row(&sums.second),
