@@ -7,9 +7,8 @@
 #' @param patches From `new_patches()`.
 #' @param size_factors The user's: `NULL`, "robust", "total", "none", the name of a column or a vector.
 #' @param run From `new_run()`.
-#' @returns A list: `kind`, "robust", "total", "none", "given", "total_counts" or "sizeFactor"; `size`, above 0
-#'   and 1 on average, by
-#'   spot; what
+#' @returns A list: `kind`, "robust", "total", "none", "given", "total_counts" or "sizeFactor"; `size`, above
+#'   0 and 1 on average, by spot; what
 #'   they owe to counts: `weights` by gene, and by spot `error`, the variance of their logarithms, and
 #'   `own`, what
 #'   one count of a gene of weight 1 adds to it; `phi`; `anchors`, see `find_anchors()`.

@@ -33,7 +33,7 @@
 #' @param lengthscale Lengthscale of the patterns in units of `coords`, or several to choose from;
 #'   by default those that occur in `genes` if it is a result of [spatial_test()] (each of at least
 #'   5 % of the genes, at most five), otherwise a grid from the smallest distance to half of the
-#'   largest.
+#'   largest; of these, those that can be had over so many spots, with a message if the shortest cannot.
 #' @param restarts Number of starts for each number of patterns and lengthscale.
 #' @param seed Seed of the starts, a whole number. R's own random numbers are neither used nor
 #'   changed.
@@ -113,6 +113,7 @@ spatial_patterns <- function(
   chosen <- choose_genes(genes, input, "genes", run$call)
   expression <- pattern_expression(prepared, chosen$index)
   n_patterns <- resolve_n_patterns(n_patterns, ncol(expression$y), run$call)
+  given_lengthscale <- !is.null(lengthscale)
   lengthscale <- lengthscale %||%
     default_lengthscales(chosen$results, input, expression$usable, run$call)
 
@@ -137,7 +138,12 @@ spatial_patterns <- function(
     max_iterations = as.integer(max_iterations)
   )
   y <- expression$y[model$order, , drop = FALSE]
-  fit <- fit_patterns(model, y, as.double(lengthscale), settings, run)
+  fit <- if (given_lengthscale) {
+    fit_patterns(model, y, as.double(lengthscale), settings, run)
+  } else {
+    coarser <- scale_grid("lengthscale", input, run$call)
+    fit_affordable_patterns(model, y, as.double(lengthscale), coarser, settings, run)
+  }
   result <- new_patterns(fit, model, chosen$genes, expression$usable)
   say_choice(result, length(n_patterns) > 1L, length(lengthscale) > 1L)
   result
@@ -238,6 +244,34 @@ default_lengthscales <- function(results, input, usable, call) {
 }
 
 # The fit ----------------------------------------------------------------------------------------
+
+#' Patterns of those lengthscales that can be had over so many spots
+#'
+#' An engine that cannot serve a lengthscale says so before any work. Such lengthscales are left out, the
+#' shortest first; if none is left, the shortest of `coarser` ones that can be had takes their place.
+#' @noRd
+fit_affordable_patterns <- function(model, y, lengthscale, coarser, settings, run) {
+  wanted <- sort(unique(lengthscale))
+  coarser <- sort(coarser[coarser > max(wanted)])
+  attempts <- c(
+    lapply(seq_along(wanted), \(i) wanted[i:length(wanted)]),
+    as.list(utils::head(coarser, 8L))
+  )
+  for (attempt in attempts) {
+    fit <- tryCatch(fit_patterns(model, y, attempt, settings, run), patina_error_approximation = identity)
+    if (!rlang::is_condition(fit)) {
+      if (min(attempt) > wanted[[1L]]) {
+        inform_patina(c(
+          i = "With {format(nrow(y), big.mark = ',')} spots patterns have a lengthscale of at least
+            {signif(min(attempt), 3)}; finer ones cannot be had. Finer details need fewer spots: a part of the
+            tissue, or spots added up to larger ones."
+        ))
+      }
+      return(fit)
+    }
+  }
+  rlang::cnd_signal(fit)
+}
 
 #' One call to Rust for as many lengthscales as there are threads
 #' @returns The winner's list of rust_find_patterns(), with the table of all bounds as `selection`.

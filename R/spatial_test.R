@@ -271,8 +271,8 @@
 #'     `"explained"` (by the covariates: what they leave of it is nothing but rounding errors); its other
 #'     columns are then `NA`; `"failed"`: its values could not be read, or its worker died, with a warning.
 #'     `"no p-value"`: too few spots for one; `"not converged"`: its fit is not known well enough and `NA`,
-#'     but it has a p-value, see Large tissues; `"few counts"`: fewer than 3 in all spots together, so that its
-#'     p-value holds while `fsv` and variances mean little (with `"pearson"`)}
+#'     but it has a p-value, see Large tissues; `"few counts"`: fewer than 3 in all spots together, so that
+#'     its p-value holds while `fsv` and variances mean little (with `"pearson"`)}
 #'   \item{lengthscale}{of the best kernel (or its period), in units of `coords`}
 #'   \item{fsv}{fraction of variance that is spatial, 0 to 1}
 #'   \item{llr}{log likelihood ratio of the best kernel and no spatial part, 0 or more}
