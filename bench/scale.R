@@ -5,8 +5,8 @@
 #
 # small (the default): up to 5,000 spots, a few minutes; large: up to 100,000, half an hour on two cores;
 # huge: from 20,000 to 1,000,000 spots, where lengthscales and variances come from moments, and 400,000 ×
-# 18,000. Writes scale.csv, a row for each case, into the folder (default bench/results), and prints the
-# growth in spots: cost ~ spots^exponent. The article on scale draws it.
+# 18,000. Writes scale.csv (huge: scale_huge.csv), a row for each case, into the folder (default bench/results),
+# and prints the growth in spots: cost ~ spots^exponent. The article on scale draws it.
 # peers: 100,000 spots of a square lattice × 1,000 genes by patina and by others, one after the other, on one core
 # each; ENVIRONMENTS is the folder that bench/peers/setup.sh made. Writes scale_peers.csv.
 
@@ -254,7 +254,7 @@ if (length(arguments) > 0L && arguments[1L] == "peers") {
   folder <- if (length(arguments) > 1L) arguments[2L] else file.path(dirname(this_script()), "results")
   threads <- if (length(arguments) > 2L) arguments[3L] else parallel::detectCores()
   dir.create(folder, showWarnings = FALSE, recursive = TRUE)
-  file <- file.path(normalizePath(folder), "scale.csv")
+  file <- file.path(normalizePath(folder), if (size == "huge") "scale_huge.csv" else "scale.csv")
   unlink(file)
   cases <- cases_of(size)
   for (i in order(cases$spots * cases$genes)) {
