@@ -42,6 +42,16 @@ abort_rust <- function(message, call) {
       class = "approximation",
       call = call
     ),
+    wide = abort_patina(
+      c(
+        "{.code approximation = \"krylov\"} is for short lengthscales.",
+        x = "{text}",
+        i = "Leave {.arg approximation} out: {.val auto} takes an engine for each kernel that suits it.
+          Or set shorter {.arg lengthscales}."
+      ),
+      class = "approximation",
+      call = call
+    ),
     memory = abort_patina(
       c(
         "There is too little memory.",

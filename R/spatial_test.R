@@ -123,7 +123,10 @@
 #'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240
 #'   steps
 #'   up to 1.25 spacings and 45 above, where deltas below about 0.4 are out of reach; the log determinant is
-#'   known to 0.02. SE kernels only, and only their scores go into p-values.
+#'   known to 0.02. A gene for which that is not enough has the status `"not converged"`. SE and matern32
+#'   kernels only, and only their scores go into p-values. Where a kernel is so wide that a dense
+#'   decomposition would be cheaper (from about a twelfth of the tissue's side on), and up to 30 spots, that
+#'   is what it gets; above 5,000 spots it is an error.
 #' - `"grid"`: quadratic forms alone, without likelihoods, for any number of spots up to 10 million: sums over
 #'   near spots for short lengthscales, Fourier transforms on regular meshes (as a non-uniform fast Fourier
 #'   transform) for the others. A form is right to about 1e-6 of its standard deviation. SE kernels only, and

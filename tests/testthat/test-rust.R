@@ -105,3 +105,11 @@ test_that("an interrupt ends one long call that fits genes", {
   expect_identical(run$end, "interrupt")
   expect_lt(run$seconds, 5)
 })
+
+test_that("a kernel too wide for a sparse matrix is refused with what to do", {
+  expect_error(
+    abort_rust("[wide] the SE kernel of lengthscale 9 is too wide", NULL),
+    "for short lengthscales.*lengthscale 9.*auto",
+    class = "patina_error_approximation"
+  )
+})

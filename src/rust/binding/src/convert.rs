@@ -12,6 +12,7 @@ pub const NA_REAL: f64 = f64::from_bits(0x7FF0_0000_0000_07A2);
 pub fn message(error: patina_core::Error) -> Error {
     let kind = match error {
         patina_core::Error::Unsupported { .. } => "[unsupported] ",
+        patina_core::Error::TooWide { .. } => "[wide] ",
         patina_core::Error::File { .. } => "[file] ",
         patina_core::Error::Memory { .. } => "[memory] ",
         patina_core::Error::Interrupted => "[interrupted] ",

@@ -67,6 +67,10 @@ const ENTRY_LIMIT: f64 = 1.5e8;
 const NARROW: f64 = 1.25;
 const NARROW_WORK: f64 = 3e8;
 
+/// Lanczos' method pays as long as it takes at most this share of n³ products in a step, over all colours: beyond it a dense
+/// decomposition is cheaper and knows more, and the log determinant at small deltas comes out wrong.
+const SPARSE_WORK: f64 = 0.25;
+
 /// Locations of the same colour in a probe are so far apart that the kernel is below the exponential of this (wide
 /// kernels, narrow kernels), and two spacings more. The log determinant's error comes from the terms between them.
 const APART: (f64, f64) = (-8.0, -18.0);
@@ -192,8 +196,8 @@ pub enum Choice {
     Spectrum(How),
     /// Lanczos quadrature on a sparse matrix.
     Krylov {
-        /// Whether it goes on until everything is known at any delta.
-        narrow: bool,
+        /// How much can be known.
+        width: Width,
         /// How far apart locations of the same colour are in a probe.
         apart: f64,
     },
@@ -201,6 +205,17 @@ pub enum Choice {
     Grid,
     /// No engine can take it.
     Unsupported(Reason),
+}
+
+/// How wide a kernel that is held as a sparse matrix is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Width {
+    /// Lanczos goes on until everything is known at any delta.
+    Narrow,
+    /// It ends early: small deltas are out of reach.
+    Usual,
+    /// So wide that a dense decomposition would be cheaper, if it were affordable.
+    Wide,
 }
 
 /// How eigenpairs are had.
@@ -231,6 +246,8 @@ pub enum How {
 pub enum Reason {
     /// Its rank is too high, and its entries are too many.
     TooLarge,
+    /// It is too wide for a sparse matrix, and no other engine was allowed.
+    TooWide,
     /// It oscillates too fast for a basis of the size that is affordable: it is left out, not an error.
     TooFine,
     /// It takes more memory than there is.
@@ -249,6 +266,7 @@ impl Reason {
             Self::TooLarge | Self::TooFine => {
                 Error::Unsupported { kernel: kernel.name(), scale: kernel.scale(), n }
             }
+            Self::TooWide => Error::TooWide { kernel: kernel.name(), scale: kernel.scale(), n },
             Self::Memory { needed, available } => Error::Memory { needed, available },
         }
     }
@@ -312,9 +330,8 @@ impl<'a> Site<'a> {
                 let too_fine = Choice::Unsupported(Reason::TooFine);
                 return self.rayleigh_ritz(kernel, if n > DENSE_LIMIT { too_fine } else { dense });
             }
-            Approximation::Krylov if n > TINY && kernel.reach(CUTOFF.ln()).is_some() => {
-                let few = self.has_few_entries(kernel);
-                return if few { self.krylov(kernel) } else { Choice::Unsupported(Reason::TooLarge) };
+            Approximation::Krylov if kernel.reach(CUTOFF.ln()).is_some() => {
+                return self.asked_for_krylov(kernel);
             }
             Approximation::Grid if !request.eigenpairs && kernel.has_meshes() => return Choice::Grid,
             Approximation::Auto | Approximation::Krylov | Approximation::Grid => {}
@@ -352,6 +369,18 @@ impl<'a> Site<'a> {
         self.low_rank_or_sparse(kernel, limit, CHOLESKY_TOLERANCE, sparse)
     }
 
+    /// For those who ask for Lanczos.
+    fn asked_for_krylov(&self, kernel: Kernel) -> Choice {
+        if self.locations.len() <= TINY {
+            return Choice::Spectrum(How::Dense);
+        }
+        match self.krylov(kernel) {
+            Choice::Krylov { width: Width::Wide, .. } => Choice::Unsupported(Reason::TooWide),
+            Choice::Krylov { .. } if !self.has_few_entries(kernel) => Choice::Unsupported(Reason::TooLarge),
+            choice => choice,
+        }
+    }
+
     /// Between what a sparse matrix and a factor at the usual tolerance can do, the tolerance gives way.
     fn low_rank_or_sparse(&self, kernel: Kernel, limit: usize, tolerance: f64, sparse: bool) -> Choice {
         let otherwise = if sparse {
@@ -375,9 +404,20 @@ impl<'a> Site<'a> {
         Choice::Spectrum(How::RayleighRitz { tolerance: LOOSEST_TOLERANCE, otherwise: Box::new(otherwise) })
     }
 
+    /// Where Lanczos does not pay a dense decomposition, if that is affordable.
     fn krylov(&self, kernel: Kernel) -> Choice {
-        let narrow = self.is_narrow(kernel);
-        Choice::Krylov { narrow, apart: self.apart(kernel, narrow) }
+        let width = if self.is_narrow(kernel) {
+            Width::Narrow
+        } else if self.pays(kernel) {
+            Width::Usual
+        } else {
+            Width::Wide
+        };
+        let squares: f64 = self.trees.iter().map(|tree| (tree.rows().len() as f64).powi(2)).sum();
+        if width == Width::Wide && squares <= (DENSE_LIMIT as f64).powi(2) {
+            return Choice::Spectrum(How::Dense);
+        }
+        Choice::Krylov { width, apart: self.apart(kernel, width == Width::Narrow) }
     }
 
     /// How far apart locations of the same colour are; infinite where the kernel never ends.
@@ -402,12 +442,23 @@ impl<'a> Site<'a> {
         if self.spacing.is_nan() || kernel.scale() > NARROW * self.spacing {
             return false;
         }
-        let apart = self.apart(kernel, true);
+        self.work(reach2, self.apart(kernel, true)) <= NARROW_WORK
+    }
+
+    /// See [`SPARSE_WORK`].
+    fn pays(&self, kernel: Kernel) -> bool {
+        let Some(reach2) = squared_reach(kernel) else { return false };
+        let dense: f64 = self.trees.iter().map(|tree| (tree.rows().len() as f64).powi(3)).sum();
+        self.work(reach2, self.apart(kernel, false)) <= SPARSE_WORK * dense
+    }
+
+    /// Products in a step of Lanczos: entries times colours.
+    fn work(&self, reach2: f64, apart: f64) -> f64 {
         let work = |tree: &KdTree| {
             let colours = expected_pairs(tree, apart * apart, f64::INFINITY) / tree.rows().len() as f64;
             expected_pairs(tree, reach2, f64::INFINITY) * colours
         };
-        self.trees.iter().map(work).sum::<f64>() <= NARROW_WORK
+        self.trees.iter().map(work).sum()
     }
 }
 
@@ -472,9 +523,11 @@ mod tests {
                 Choice::Spectrum(How::PivotedCholesky { .. }) => "cholesky",
                 Choice::Spectrum(How::RayleighRitz { .. }) => "rayleigh_ritz",
                 Choice::Grid => "grid",
-                Choice::Krylov { narrow: true, .. } => "narrow",
-                Choice::Krylov { narrow: false, .. } => "krylov",
+                Choice::Krylov { width: Width::Narrow, .. } => "narrow",
+                Choice::Krylov { width: Width::Usual, .. } => "krylov",
+                Choice::Krylov { width: Width::Wide, .. } => "wide",
                 Choice::Unsupported(Reason::TooLarge) => "too large",
+                Choice::Unsupported(Reason::TooWide) => "too wide",
                 Choice::Unsupported(Reason::TooFine) => "too fine",
                 Choice::Unsupported(Reason::Memory { .. }) => "memory",
             }
@@ -499,7 +552,7 @@ mod tests {
         assert_eq!(names(&kernels, 900, auto), [dense; 6]);
         let low_rank = ("cholesky", "dense");
         assert_eq!(names(&kernels, 1100, auto), [narrow, dense, low_rank, dense, dense, low_rank]);
-        let (factor, ritz) = (("cholesky", "krylov"), ("rayleigh_ritz", "too fine"));
+        let (factor, ritz) = (("cholesky", "wide"), ("rayleigh_ritz", "too fine"));
         let (too_fine, too_large) = (("too fine", "too fine"), ("too large", "too large"));
         assert_eq!(
             names(&kernels, 5100, auto),
@@ -516,7 +569,7 @@ mod tests {
         let kernels = [0.5, 8.0].map(|lengthscale| Kernel::matern32(lengthscale).unwrap());
         let auto = Request::test(Approximation::Auto);
         assert_eq!(names(&kernels, 1100, auto), [("narrow", "narrow"), ("dense", "dense")]);
-        assert_eq!(names(&kernels, 5100, auto), [("narrow", "narrow"), ("krylov", "krylov")]);
+        assert_eq!(names(&kernels, 5100, auto), [("narrow", "narrow"), ("wide", "wide")]);
     }
 
     #[test]
@@ -529,10 +582,28 @@ mod tests {
             asked(Approximation::PivotedCholesky),
             [("cholesky", "dense"), ("cholesky", "dense"), ritz]
         );
+        // What is too wide for a sparse matrix is decomposed densely, or refused.
         assert_eq!(
             asked(Approximation::Krylov),
-            [("narrow", "narrow"), ("krylov", "krylov"), ("dense", "dense")]
+            [("narrow", "narrow"), ("dense", "dense"), ("dense", "dense")]
         );
+        let request = Request::test(Approximation::Krylov);
+        assert_eq!(
+            names(&[se(2.0), se(8.0), se(90.0)], 5100, request),
+            [("krylov", "krylov"), ("too wide", "too wide"), ("too wide", "too wide")]
+        );
+        assert_eq!(names(&[se(0.5)], TINY, request), [("dense", "dense")]);
+    }
+
+    #[test]
+    fn samples_too_small_for_a_sparse_matrix_are_decomposed_densely() {
+        let own = irregular(6000, 2, 9);
+        let many = Locations::with_samples(own.coords(), &[200; 30]).unwrap();
+        let auto = Request::test(Approximation::Auto);
+        let dense = Choice::Spectrum(How::Dense);
+        assert_eq!(choose(&[Kernel::matern32(20.0).unwrap()], &many, auto), [dense]);
+        let wide = choose(&[Kernel::matern32(20.0).unwrap()], &own, auto);
+        assert!(matches!(wide[0], Choice::Krylov { width: Width::Wide, .. }));
     }
 
     #[test]

@@ -58,6 +58,18 @@ pub enum Error {
         /// Locations given.
         n: usize,
     },
+    /// A sparse matrix does not suit a kernel that is so wide.
+    #[error(
+        "the {kernel} kernel of lengthscale {scale:.4} is too wide for a sparse matrix over {n} locations"
+    )]
+    TooWide {
+        /// The kernel's name.
+        kernel: &'static str,
+        /// Its lengthscale.
+        scale: f64,
+        /// Locations given.
+        n: usize,
+    },
     /// The engines that were chosen take more memory than there is.
     #[error("about {:.1} GB of memory are needed, and {:.1} GB are available", .needed / 1e9, .available / 1e9)]
     Memory {

@@ -174,7 +174,7 @@ mod tests {
 
     fn prepared(kernel: Kernel, locations: &Locations) -> Krylov {
         match choose(&[kernel], locations, Request::test(Approximation::Krylov))[0] {
-            Choice::Krylov { narrow, apart } => Krylov::new(kernel, locations, narrow, apart).unwrap(),
+            Choice::Krylov { width, apart } => Krylov::new(kernel, locations, width, apart).unwrap(),
             ref other => panic!("{other:?}"),
         }
     }
@@ -189,11 +189,13 @@ mod tests {
             irregular(400, 1, 2),
             irregular(700, 3, 3),
         ] {
+            let lengthscales: &[f64] =
+                if locations.dim() == 3 { &[0.05, 0.3, 0.6] } else { &[0.05, 0.5, 0.95, 1.4, 1.8] };
             let y = genes(&locations, &noise);
             let squares = |g: usize, p: usize| -> f64 {
                 locations.samples()[p].clone().map(|i| y[(i, g)] * y[(i, g)]).sum()
             };
-            for lengthscale in [0.05, 0.5, 0.95, 1.8, 2.9] {
+            for &lengthscale in lengthscales {
                 let kernel = se(lengthscale);
                 let dense = Spectrum::dense(kernel, &locations).unwrap();
                 let profile = Profile::new(&dense);

@@ -116,8 +116,8 @@ fn model(kernel: Kernel, choice: &Choice, locations: &Locations) -> Result<Optio
             Made::Spectrum(spectrum) => Ok(Some(AnyModel::Spectral(spectrum.into()))),
             Made::Otherwise(next) => model(kernel, &next, locations),
         },
-        Choice::Krylov { narrow, apart } => {
-            let krylov = Krylov::new(kernel, locations, *narrow, *apart)?;
+        Choice::Krylov { width, apart } => {
+            let krylov = Krylov::new(kernel, locations, *width, *apart)?;
             Ok(Some(AnyModel::Krylov(Box::new(krylov))))
         }
         // Those of a test are made together.

@@ -611,7 +611,7 @@ impl Gene<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{normal, scattered, se, two_samples, uniform};
+    use crate::fixtures::{grid_with_gaps, irregular, normal, scattered, se, two_samples, uniform};
     use crate::spectrum::Spectrum;
 
     const KERNELS: [f64; 4] = [0.4, 1.0, 2.5, 6.0];
@@ -887,32 +887,98 @@ mod tests {
         assert!(count(Status::Ok) > 0 && count(Status::NotConverged) > 0);
     }
 
+    /// Smooth functions with much, little and next to no noise; small noise makes likelihoods with two maxima.
+    fn smooth_and_noisy(locations: &Locations, count: usize, uniform: &mut dyn FnMut() -> f64) -> Mat<f64> {
+        let (n, x) = (locations.len(), locations.coords());
+        let mut normal = normal(9);
+        let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+        x.col(0).iter().for_each(|&x| (low, high) = (low.min(x), high.max(x)));
+        let mut y = Mat::zeros(n, count);
+        for g in 0..count {
+            let noise = 10f64.powf(if g % 2 == 0 { 4.5 * uniform() - 4.0 } else { 1.5 * uniform() - 1.0 });
+            let (a, b) = (30.0 * uniform(), 30.0 * uniform());
+            for i in 0..n {
+                let place = |k: usize| (x[(i, k)] - low) / (high - low);
+                let (u, v) = (place(0), place(x.ncols() - 1));
+                let smooth = match g % 7 {
+                    0 => (u - 0.5).powi(2),
+                    1 => (a * u).sin(),
+                    2 => u * v,
+                    3 => (0.2 * a * v).cos() + 0.1 * (b * u).sin(),
+                    4 => u + v.powi(3),
+                    5 => (a * u).sin() * (b * v).cos(),
+                    _ => 0.0,
+                };
+                y[(i, g)] = smooth + noise * normal();
+            }
+        }
+        y
+    }
+
     #[test]
-    fn krylov_agrees_at_short_lengthscales_or_says_so() {
-        let locations = scattered(150, 2, 27);
-        let (mut normal, mut uniform) = (normal(9), uniform(10));
-        let x = locations.coords().to_owned();
-        let mean = x.col(0).iter().sum::<f64>() / 150.0;
-        let y = Mat::from_fn(150, 8, |i, g| {
-            let (u, v) = (x[(i, 0)], x[(i, 1)]);
-            let noise = [0.0, 1.0, 0.1, 0.01, 1e-3, 0.3, 1.0, 0.03][g] * normal();
-            noise
-                + [(u - mean).powi(2), 0.0, u, (u / 2.0).sin(), u * v, (v / 4.0).cos(), u / 9.0, u.powi(3)][g]
-        });
-        for round in 0..24 {
-            let spacing = locations.spacing();
-            let lengthscale = spacing * if round == 0 { 3.0 } else { 10f64.powf(1.5 * uniform() - 1.0) };
+    fn every_engine_agrees_at_any_lengthscale_or_says_so() {
+        let mut uniform = uniform(10);
+        let layouts = [
+            scattered(150, 2, 27),
+            scattered(260, 2, 3),
+            grid_with_gaps(15),
+            two_samples(120),
+            irregular(120, 1, 6),
+        ];
+        let (mut sparse, mut ok) = (0, 0);
+        for (round, locations) in (0..60).zip(layouts.iter().cycle()) {
+            let y = smooth_and_noisy(locations, 21, &mut uniform);
+            // Of .01 to 10 times the extent; every other one where a sparse matrix is used.
+            let lengthscale = if round % 2 == 0 {
+                locations.distance_range().1 * 10f64.powf(3.0 * uniform() - 2.0)
+            } else {
+                locations.spacing() * 10f64.powf(0.8 * uniform() - 0.5)
+            };
+            let kernel =
+                if round % 3 == 2 { Kernel::matern32(lengthscale).unwrap() } else { se(lengthscale) };
             let fit = |approximation| {
                 let request = Request::test(approximation);
-                let kernel = [se(lengthscale)];
-                let test = SpatialTest::with_groups(&kernel, &[0], locations.clone(), request);
-                test.unwrap().fit(y.as_ref()).unwrap()
+                let test = SpatialTest::with_groups(&[kernel], &[0], locations.clone(), request).unwrap();
+                (test.models()[0].engine(), test.fit(y.as_ref()).unwrap())
             };
-            let pairs = fit(Approximation::Krylov).into_iter().zip(fit(Approximation::Exact));
-            for (g, (own, exact)) in pairs.enumerate().filter(|(_, (own, _))| own.status == Status::Ok) {
-                let (own, truth) = (own.best[0].llr, exact.best[0].llr);
-                let off = (own - truth).abs();
-                assert!(off < 0.03 + 1e-4 * truth, "l {lengthscale}, gene {g}: {own} {truth}");
+            let exact = fit(Approximation::Exact).1;
+            for approximation in [Approximation::PivotedCholesky, Approximation::Krylov] {
+                let (engine, fits) = fit(approximation);
+                sparse += usize::from(engine == "krylov");
+                for (g, (own, exact)) in fits.iter().zip(&exact).enumerate() {
+                    if own.status != Status::Ok {
+                        continue;
+                    }
+                    ok += 1;
+                    let (own, truth) = (own.best[0].llr, exact.best[0].llr);
+                    let off = (own - truth).abs();
+                    assert!(off < 0.03 + 1e-4 * truth, "{engine}, {kernel:?}, gene {g}: {own} {truth}");
+                }
+            }
+        }
+        assert!(sparse >= 15 && ok > 60 * 21, "{sparse} {ok}");
+    }
+
+    #[test]
+    fn a_grid_agrees_at_any_lengthscale() {
+        let mut uniform = uniform(12);
+        let layouts = [scattered(900, 2, 3), grid_with_gaps(30), two_samples(500), irregular(800, 1, 6)];
+        for (_, locations) in (0..8).zip(layouts.iter().cycle()) {
+            let y = smooth_and_noisy(locations, 14, &mut uniform);
+            let kernel = [se(locations.distance_range().1 * 10f64.powf(3.0 * uniform() - 2.0))];
+            let fit = |approximation| {
+                let request = Request { fit: Fit::Moments, ..Request::test(approximation) };
+                let test = SpatialTest::with_groups(&kernel, &[0], locations.clone(), request).unwrap();
+                test.calibrate_at(&[f64::INFINITY]).unwrap().fit(y.as_ref()).unwrap()
+            };
+            for (g, (own, exact)) in
+                fit(Approximation::Grid).iter().zip(fit(Approximation::Exact)).enumerate()
+            {
+                let (p, q) = (own.calibrated.unwrap().log10_pval, exact.calibrated.unwrap().log10_pval);
+                assert!((p - q).abs() < 5e-3 * q.abs() + 1e-3, "{kernel:?}, gene {g}: {p} {q}");
+                let (own, exact) = (own.best[0], exact.best[0]);
+                let off = (own.fsv - exact.fsv).abs();
+                assert!(off < 1e-4 + 1e-3 * exact.fsv, "{kernel:?}, gene {g}: {} {}", own.fsv, exact.fsv);
             }
         }
     }

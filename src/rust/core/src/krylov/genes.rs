@@ -97,22 +97,34 @@ impl Krylov {
         let (gauss, radau) = (scaled(gauss, n), scaled(radau, n));
         let at =
             |i: usize, nodes: &Quadrature| loglik(n, inverse(nodes, self.grid[i].exp()), self.log_det[i]);
-        let (best, value) = (self.reliable..self.grid.len())
-            .map(|i| (i, at(i, &radau)))
-            .fold((self.reliable, f64::NEG_INFINITY), |best, next| if next.1 > best.1 { next } else { best });
+        let lower: Vec<f64> = (self.reliable..self.grid.len()).map(|i| at(i, &radau)).collect();
+        let upper: Vec<f64> = (0..self.grid.len())
+            .map(|i| {
+                let most = at(i, &gauss);
+                // Where the log determinant is not reliable this is no bound: for wide kernels it has to do, for others the
+                // mean is what is expected.
+                if i >= self.reliable || self.wide { most } else { 0.5 * (most + at(i, &radau)) }
+            })
+            .collect();
+        let (best, value) = lower
+            .iter()
+            .enumerate()
+            .fold((0, f64::NEG_INFINITY), |best, (i, &value)| if value > best.1 { (i, value) } else { best });
         let llr = (value - constant_loglik(self.n)).max(0.0);
         let tolerance = GENE_GAP + GENE_RELATIVE_GAP * llr;
-        let from = best.saturating_sub(1).max(self.reliable);
-        let gap = (from..(best + 2).min(self.grid.len()))
-            .map(|i| at(i, &gauss) - at(i, &radau))
-            .fold(0.0, f64::max);
+        // A likelihood may have two maxima: where it is not known it must not reach the largest that is, however far away.
+        let settled = |(i, &upper): (usize, &f64)| match i.checked_sub(self.reliable) {
+            None => upper < value,
+            Some(own) => upper - lower[own] <= tolerance || (upper < value && own.abs_diff(best) > 1),
+        };
         // At the reliable grid's lower end the maximum may lie beyond it.
-        let inside = self.reliable == 0 || best > self.reliable;
-        let known = gap <= tolerance;
-        let ceiling = match (known && inside, inside) {
-            (true, _) => f64::NEG_INFINITY,
-            (false, true) => value + gap,
-            (false, false) => value + gap + BEYOND * (value - at(best + 1, &radau)).max(0.0),
+        let inside = self.reliable == 0 || best > 0;
+        let known = inside && upper.iter().enumerate().all(settled);
+        let ceiling = if known {
+            f64::NEG_INFINITY
+        } else {
+            let beyond = if inside { 0.0 } else { BEYOND * (value - lower[1]).max(0.0) };
+            upper.iter().copied().fold(value + beyond, f64::max)
         };
         (known || last).then_some(GeneQuadrature { nodes: radau, ceiling, score })
     }

@@ -2,7 +2,7 @@
 
 use super::log_det::LogDet;
 use super::sample::{Plan, Sample};
-use crate::engine::{LOG_DET_GAP, squared_reach};
+use crate::engine::{LOG_DET_GAP, Width, squared_reach};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::kernel::Kernel;
@@ -17,6 +17,8 @@ pub struct Krylov {
     pub(super) n: usize,
     /// Whether Lanczos goes on until everything is known at any delta.
     pub(super) narrow: bool,
+    /// Whether little is known at small deltas.
+    pub(super) wide: bool,
     pub(super) samples: Vec<Sample>,
     pub(super) grid: Vec<f64>,
     /// Over all samples, and on the grid.
@@ -34,11 +36,12 @@ impl Krylov {
     ///
     /// # Errors
     /// [`Error::Unsupported`] for a kernel that never falls off with distance.
-    pub fn new(kernel: Kernel, locations: &Locations, narrow: bool, apart: f64) -> Result<Self> {
+    pub fn new(kernel: Kernel, locations: &Locations, width: Width, apart: f64) -> Result<Self> {
         let n = locations.len();
         let (Some(radial), Some(reach2)) = (kernel.radial(), squared_reach(kernel)) else {
             return Err(Error::Unsupported { kernel: kernel.name(), scale: kernel.scale(), n });
         };
+        let narrow = width == Width::Narrow;
         let plan = Plan { radial, reach2, apart, narrow };
         let grid = log_delta_grid();
         let mut samples = Vec::new();
@@ -58,6 +61,7 @@ impl Krylov {
             kernel,
             n,
             narrow,
+            wide: width == Width::Wide,
             gower: ((n as f64 - within) / (n - samples.len()) as f64).max(0.0),
             squares: samples.iter().map(Sample::squares).sum(),
             samples,
