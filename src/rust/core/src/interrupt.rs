@@ -146,6 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn a_dense_decomposition_ends_where_it_is() {
+        let locations = irregular(1100, 2, 7);
+        let work = || Spectrum::dense(se(3.0), &locations).map(|_| ());
+        let (all, done) = looks(0, work);
+        // 35 panels there, and 35 back.
+        assert!(done.is_ok() && all > 70, "{all}");
+        for last in [2, 20, all / 2, all - 1] {
+            let (seen, done) = looks(last, work);
+            assert_eq!(done, Err(Error::Interrupted), "at {last} of {all}");
+            assert!(seen <= last + 2, "at {last} of {all}, but {seen} looks");
+        }
+    }
+
+    #[test]
     fn work_that_is_under_way_ends_within_a_few_looks() {
         let locations = irregular(1200, 2, 7);
         let kernels = [se(0.5), se(4.0), cosine(60.0)];

@@ -6,9 +6,9 @@
 mod cholesky;
 mod rayleigh_ritz;
 
-use crate::eigen::eigen;
+use crate::eigen::{eigen, failed};
 use crate::engine::{Choice, DROPPED_TRACE, How, LEAST_VARIATION};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::locations::Locations;
@@ -123,8 +123,7 @@ impl Spectrum {
             // K, its eigenvectors, and about twice as much to find them.
             memory::check(4.0 * 8.0 * (rows.len() as f64).powi(2))?;
             let k = kernel.at(locations).block(rows.clone());
-            let (values, vectors) =
-                eigen(k.as_ref()).ok_or_else(|| Error::NoConvergence(kernel.name().to_string()))?;
+            let (values, vectors) = eigen(k.as_ref()).ok_or_else(|| failed(kernel.name()))?;
             spectrum.push_block(rows.start, &values, vectors.as_ref());
         }
         Ok(spectrum)
@@ -173,8 +172,7 @@ impl Spectrum {
             self.blocks.push(Block { start, vectors: Mat::zeros(n, 0) });
             return Ok(());
         }
-        let no_convergence = || Error::NoConvergence(self.kernel.name().to_string());
-        let (values, vectors) = eigen(factor.gram().as_ref()).ok_or_else(no_convergence)?;
+        let (values, vectors) = eigen(factor.gram().as_ref()).ok_or_else(|| failed(self.kernel.name()))?;
         self.dropped += factor.residual();
         let first = self.push_values(&values, negligible);
         // U = L V S^(-1/2), largest eigenvalue first.

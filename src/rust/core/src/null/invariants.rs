@@ -15,8 +15,8 @@ use super::forms::{KernelForms, SampleForm};
 use super::moments::Invariants;
 use super::roots::falling_root;
 use super::weights::{dot, score_rows};
-use crate::eigen::eigen;
-use crate::error::{Error, Result};
+use crate::eigen::{eigen, failed};
+use crate::error::Result;
 use crate::kernel::KernelAt;
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, ColRef, Mat, MatRef, Par};
@@ -368,11 +368,11 @@ fn mirror(a: &mut Mat<f64>) {
 /// that form them, and for tests.
 ///
 /// # Errors
-/// [`Error::NoConvergence`] of their eigenvalues.
+/// [`NoConvergence`](crate::Error::NoConvergence) of their eigenvalues.
 pub fn dense_forms(forms: &[Mat<f64>]) -> Result<KernelForms> {
     let form = |a: &Mat<f64>| {
         let Traceless { shift, invariants } = by_products(a.clone());
-        let (values, _) = eigen(a.as_ref()).ok_or_else(|| Error::NoConvergence("quadratic".to_string()))?;
+        let (values, _) = eigen(a.as_ref()).ok_or_else(|| failed("quadratic"))?;
         // On centred vectors only: the constant is one eigenvalue too many, a 0.
         let centred = values.iter().map(|value| (value - shift, 1.0)).chain([(-shift, -1.0)]);
         Ok(SampleForm { shift, invariants, eigenvalues: centred.collect() })

@@ -6,8 +6,8 @@
 //! vectors.
 
 use super::cholesky::CHUNK;
-use crate::eigen::eigen;
-use crate::error::{Error, Result};
+use crate::eigen::{self, eigen};
+use crate::error::Result;
 use crate::interrupt;
 use crate::kd_tree::KdTree;
 use crate::kernel::KernelAt;
@@ -46,7 +46,7 @@ pub(crate) fn eigenpairs(kernel: &KernelAt<'_>, tree: &KdTree, tolerance: f64) -
     let order = tree.rows();
     let n = order.len();
     let start = tree.first_row();
-    let failed = || Error::NoConvergence(kernel.name().to_string());
+    let failed = || eigen::failed(kernel.name());
     let mut count = LANDMARKS.0;
     while count < n && count <= LANDMARKS.1 {
         interrupt::check()?;
