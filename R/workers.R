@@ -254,6 +254,8 @@ read_spectra <- function(spectra) {
 }
 
 # The file of spectra ---------------------------------------------------------------------------
+#
+# Its checksum finds damage, not malice: it is the folder's mode, 0700, that keeps others from changing it.
 
 #' A new folder for the spectra
 #' @noRd

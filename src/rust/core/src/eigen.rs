@@ -19,7 +19,12 @@ const SEQUENTIAL: usize = 1000;
 ///
 /// Large matrices are worked on in two parts, whatever the number of threads, so that results do not depend on it.
 pub(crate) fn eigen(k: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
-    if k.nrows() > SEQUENTIAL { large(k).ok()? } else { small(k) }
+    if k.nrows() > SEQUENTIAL { large(k.to_owned()).ok()? } else { small(k) }
+}
+
+/// The same of a matrix that is not needed any more, which saves its memory.
+pub(crate) fn eigen_of(k: Mat<f64>) -> Option<(Vec<f64>, Mat<f64>)> {
+    if k.nrows() > SEQUENTIAL { large(k).ok()? } else { small(k.as_ref()) }
 }
 
 /// Why a decomposition of something was not to be had.
@@ -45,9 +50,9 @@ fn small(k: MatRef<'_, f64>) -> Option<(Vec<f64>, Mat<f64>)> {
 }
 
 /// Nine tenths of the time go into the tridiagonal form, which looks for interrupts.
-fn large(k: MatRef<'_, f64>) -> Result<Option<(Vec<f64>, Mat<f64>)>> {
+fn large(k: Mat<f64>) -> Result<Option<(Vec<f64>, Mat<f64>)>> {
     let n = k.nrows();
-    let form = Tridiagonal::new(k.to_owned())?;
+    let form = Tridiagonal::new(k)?;
     let mut values = Diag::<f64>::zeros(n);
     let mut vectors = Mat::zeros(n, n);
     let par = Par::rayon(2);
@@ -94,7 +99,7 @@ mod tests {
         let locations = irregular(300, 2, 4);
         for lengthscale in [0.4, 3.0] {
             let k = se(lengthscale).at(&locations).block(0..300);
-            let (values, vectors) = large(k.as_ref()).unwrap().unwrap();
+            let (values, vectors) = large(k.clone()).unwrap().unwrap();
             let (expected, _) = small(k.as_ref()).unwrap();
             for (a, b) in values.iter().zip(&expected) {
                 assert!((a - b).abs() < 1e-12 * expected[299], "{a} {b}");

@@ -66,7 +66,7 @@ impl Model for Krylov {
         let (mut score, mut rows) = (Vec::new(), Vec::new());
         for (sample, range) in self.samples.iter().zip(locations.samples()) {
             let own = ScoreSample::new(&sample.sums(), |x| sample.times(x), sample.eigenvalues());
-            rows.push(own.rows(&kernel, range.start, sample.places(), &score_rows(range.len())));
+            rows.push(own.rows(&kernel, range.start, sample.places(), &score_rows(locations, range.clone())));
             score.push(own.form);
         }
         SampleForm::centre(&mut score);

@@ -85,7 +85,7 @@ impl Model for Spectral {
             for (form, &delta) in forms.iter_mut().zip(deltas) {
                 form.push(sample.sample_form(delta));
             }
-            rows.push(sample.score_rows(&score_rows(range.len())));
+            rows.push(sample.score_rows(&score_rows(locations, range.clone())));
         }
         KernelForms::new(forms.into_iter().map(Some).collect(), rows)
     }

@@ -6,7 +6,7 @@
 mod cholesky;
 mod rayleigh_ritz;
 
-use crate::eigen::{eigen, failed};
+use crate::eigen::{eigen, eigen_of, failed};
 use crate::engine::{Choice, DROPPED_TRACE, How, LEAST_VARIATION};
 use crate::error::Result;
 use crate::interrupt;
@@ -120,10 +120,10 @@ impl Spectrum {
         let mut spectrum = Self::empty(kernel, Method::Dense, locations);
         for rows in locations.samples() {
             interrupt::check()?;
-            // K, its eigenvectors, and about twice as much to find them.
-            memory::check(4.0 * 8.0 * (rows.len() as f64).powi(2))?;
+            // K, its eigenvectors, and about three times as much to find them.
+            memory::check(5.0 * 8.0 * (rows.len() as f64).powi(2))?;
             let k = kernel.at(locations).block(rows.clone());
-            let (values, vectors) = eigen(k.as_ref()).ok_or_else(|| failed(kernel.name()))?;
+            let (values, vectors) = eigen_of(k).ok_or_else(|| failed(kernel.name()))?;
             spectrum.push_block(rows.start, &values, vectors.as_ref());
         }
         Ok(spectrum)

@@ -2,6 +2,9 @@
 //!
 //! A file is a mark with the format's version, the test in the postcard format, then its length and a checksum. It
 //! appears under its name only when it is complete. A test that was read gives the same results bit for bit.
+//!
+//! The checksum finds damage, not malice: whoever can write the file can make it right. Files are for processes of the
+//! same user, in a folder that nobody else can open.
 
 use crate::error::{Error, Result};
 use crate::spatial_test::SpatialTest;
@@ -10,7 +13,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// The first bytes of a file; the last one is the format's version.
-const MARK: [u8; 8] = *b"patina\0\x03";
+const MARK: [u8; 8] = *b"patina\0\x04";
 
 /// Length and checksum, at the end of a file.
 const TRAILER: u64 = 16;

@@ -103,7 +103,7 @@ impl Model for GridModel {
         let (mut score, mut rows) = (Vec::new(), Vec::new());
         for (own, range) in made.into_iter().zip(locations.samples()) {
             let places: Vec<usize> = range.clone().collect();
-            rows.push(own.rows(&kernel, range.start, &places, &score_rows(range.len())));
+            rows.push(own.rows(&kernel, range.start, &places, &score_rows(locations, range.clone())));
             score.push(own.form);
         }
         SampleForm::centre(&mut score);

@@ -14,7 +14,7 @@ use super::cubes::{kernel_cubes, off_diagonal_cubes};
 use super::forms::{KernelForms, SampleForm};
 use super::moments::Invariants;
 use super::roots::falling_root;
-use super::weights::{dot, score_rows};
+use super::weights::dot;
 use crate::eigen::{eigen, failed};
 use crate::error::Result;
 use crate::kernel::KernelAt;
@@ -379,7 +379,7 @@ pub fn dense_forms(forms: &[Mat<f64>]) -> Result<KernelForms> {
     };
     let samples = forms.iter().map(form).collect::<Result<Vec<_>>>()?;
     let rows = forms.iter().zip(&samples).take(1).map(|(score, sample)| {
-        let rows = score_rows(score.nrows());
+        let rows: Vec<usize> = (0..score.nrows()).collect();
         let mut some = Mat::from_fn(rows.len(), score.ncols(), |i, j| score[(rows[i], j)]);
         make_traceless(&mut some, &rows, sample.shift);
         some

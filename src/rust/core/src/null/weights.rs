@@ -2,8 +2,11 @@
 
 use super::forms::{Form, KernelForms};
 use super::spread::spread_rows;
+use crate::locations::Locations;
 use faer::MatRef;
 use rayon::prelude::*;
+use std::cmp::Ordering;
+use std::ops::Range;
 
 /// Numbers of a score form's entries that the weights of the kernels are computed from.
 const WEIGHT_ENTRIES: usize = 1 << 20;
@@ -13,9 +16,28 @@ const WEIGHT_ENTRIES: usize = 1 << 20;
 /// nearly the identity take weight from others.
 const HALF_WEIGHT: f64 = 5.0;
 
-/// The rows of a sample with n locations that kernels are compared by.
-pub fn score_rows(n: usize) -> Vec<usize> {
-    spread_rows(n, (WEIGHT_ENTRIES / n).max(16))
+/// How many rows of a sample with n locations kernels are compared by.
+fn score_row_count(n: usize) -> usize {
+    (WEIGHT_ENTRIES / n).max(16)
+}
+
+/// The rows that kernels are compared by in a sample that has these rows, counted from its first: all, or some that are
+/// spread over the sample in the order of their coordinates, whatever the order of its rows.
+pub fn score_rows(locations: &Locations, rows: Range<usize>) -> Vec<usize> {
+    let n = rows.len();
+    let count = score_row_count(n);
+    if n <= count {
+        return (0..n).collect();
+    }
+    let coords = locations.coords();
+    let mut order: Vec<usize> = (0..n).collect();
+    let along =
+        |i: usize, j: usize, k: usize| coords[(rows.start + i, k)].total_cmp(&coords[(rows.start + j, k)]);
+    order.par_sort_unstable_by(|&i, &j| {
+        let axes = (0..coords.ncols()).map(|k| along(i, j, k));
+        axes.fold(Ordering::Equal, Ordering::then).then(i.cmp(&j))
+    });
+    spread_rows(n, count).into_iter().map(|place| order[place]).collect()
 }
 
 /// Each kernel's weight is 1 / Σ ρ⁸ over all kernels, ρ the correlation of score forms for a uniform direction,
@@ -51,4 +73,29 @@ pub(super) fn weights(kernels: &[KernelForms]) -> Vec<f64> {
 pub(super) fn dot(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
     let column = |j| a.col(j).iter().zip(b.col(j).iter()).map(|(x, y)| x * y).sum::<f64>();
     (0..a.ncols()).map(column).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{grid_with_gaps, irregular};
+    use faer::Mat;
+
+    #[test]
+    fn the_same_locations_are_compared_in_any_order() {
+        for locations in [irregular(1500, 2, 3), grid_with_gaps(40)] {
+            let n = locations.len();
+            let place = |i: usize| (i * 7919 + 13) % n;
+            let coords = Mat::from_fn(n, 2, |i, k| locations.coords()[(place(i), k)]);
+            let other = Locations::new(coords.as_ref()).unwrap();
+            let points = |locations: &Locations| -> Vec<[u64; 2]> {
+                let rows = score_rows(locations, 0..n);
+                assert!(rows.len() == score_row_count(n) && rows.len() < n);
+                rows.iter().map(|&row| [0, 1].map(|k| locations.coords()[(row, k)].to_bits())).collect()
+            };
+            assert_eq!(points(&locations), points(&other));
+        }
+        let few = irregular(300, 2, 3);
+        assert_eq!(score_rows(&few, 10..300), (0..290).collect::<Vec<_>>());
+    }
 }
