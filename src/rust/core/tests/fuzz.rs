@@ -186,7 +186,7 @@ fn engine_case(random: &mut SplitMix64) {
     let dim = 1 + random.below(3);
     let coords = Mat::from_fn(n, dim, |i, k| match kind {
         0 => ((i / 7_usize.pow(k as u32)) % 7) as f64,
-        1 if i >= 20 && i < 30 && k == 0 => 0.25,
+        1 if (20..30).contains(&i) && k == 0 => 0.25,
         _ => 7.0 * random.uniform(),
     });
     let sizes = if random.below(3) == 0 { vec![15, n - 15] } else { vec![n] };
