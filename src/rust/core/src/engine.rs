@@ -514,6 +514,7 @@ fn predicted_rank(kernel: Kernel, locations: &Locations, tolerance: f64) -> usiz
 mod tests {
     use super::*;
     use crate::fixtures::{cosine, irregular, se};
+    use crate::spectrum::Spectrum;
 
     /// What is tried first, and what comes last.
     fn names(kernels: &[Kernel], n: usize, request: Request) -> Vec<(&'static str, &'static str)> {
@@ -612,6 +613,18 @@ mod tests {
         assert_eq!(names(&[se(1.0)], 500, request), [("memory", "memory")]);
         let enough = Request { memory: 3e8, ..request };
         assert_eq!(names(&[se(1.0)], 500, enough), [("dense", "dense")]);
+    }
+
+    #[test]
+    fn ranks_are_foreseen() {
+        let locations = irregular(1500, 2, 2);
+        for lengthscale in [4.0, 8.0] {
+            let kernel = se(lengthscale);
+            let spectrum = Spectrum::pivoted_cholesky(kernel, &locations, CHOLESKY_TOLERANCE, 1500);
+            let rank = spectrum.unwrap().unwrap().rank() as f64;
+            let foreseen = predicted_rank(kernel, &locations, CHOLESKY_TOLERANCE) as f64;
+            assert!((0.6..1.7).contains(&(foreseen / rank)), "{foreseen} {rank}");
+        }
     }
 
     #[test]

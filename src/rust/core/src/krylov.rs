@@ -132,8 +132,8 @@ impl Likelihood for KrylovView<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Approximation, Choice, Request, choose};
-    use crate::fixtures::{grid_with_gaps, irregular, normal, se, two_samples};
+    use crate::engine::{Approximation, Choice, Request, Width, choose};
+    use crate::fixtures::{grid_with_gaps, irregular, normal, scattered, se, two_samples};
     use crate::likelihood::constant_loglik;
     use crate::spectral::Profile;
     use crate::spectrum::Spectrum;
@@ -177,6 +177,48 @@ mod tests {
             Choice::Krylov { width, apart } => Krylov::new(kernel, locations, width, apart).unwrap(),
             ref other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_maximum_that_is_known_is_the_largest_even_of_wide_kernels() {
+        // Smooth functions with next to no noise have a maximum without noise, and another with what is not smooth for it.
+        let locations = scattered(150, 2, 27);
+        let (x, mut normal) = (locations.coords().to_owned(), normal(9));
+        let mean = x.col(0).iter().sum::<f64>() / 150.0;
+        let mut y = Mat::from_fn(150, 8, |i, g| {
+            let (u, v) = (x[(i, 0)], x[(i, 1)]);
+            let noise = [0.0, 1.0, 0.1, 0.01, 1e-3, 0.3, 1.0, 0.03][g] * normal();
+            noise
+                + [(u - mean).powi(2), 0.0, u, (u / 2.0).sin(), u * v, (v / 4.0).cos(), u / 9.0, u.powi(3)][g]
+        });
+        for g in 0..8 {
+            let mean = y.col(g).iter().sum::<f64>() / 150.0;
+            y.col_mut(g).iter_mut().for_each(|v| *v -= mean);
+            let scale = (y.col(g).iter().map(|v| v * v).sum::<f64>() / 150.0).sqrt();
+            y.col_mut(g).iter_mut().for_each(|v| *v /= scale);
+        }
+        let mut known = 0;
+        for lengthscale in [6.0, 15.0, 20.0, 31.0, 40.0] {
+            let kernel = se(lengthscale);
+            let krylov = Krylov::new(kernel, &locations, Width::Wide, 1e3).unwrap();
+            let dense = Spectrum::dense(kernel, &locations).unwrap();
+            let profile = Profile::new(&dense);
+            let mut z = Mat::zeros(dense.rank(), 8);
+            dense.project(y.as_ref(), z.as_mut());
+            for (g, quadrature) in krylov.quadratures(y.as_ref(), &[true; 8]).iter().enumerate() {
+                let quadrature = quadrature.as_ref().unwrap();
+                if quadrature.ceiling > f64::NEG_INFINITY {
+                    continue;
+                }
+                known += 1;
+                let exact = profile.gene(z.col_as_slice(g), |_| 150.0);
+                let most = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
+                let own = most(&mut krylov.grid().iter().map(|&x| krylov.evaluate(quadrature, x).value));
+                let truth = most(&mut profile.grid().iter().map(|&x| exact.evaluate(x).value));
+                assert!((own - truth).abs() < 0.1, "{lengthscale}, gene {g}: {own} {truth}");
+            }
+        }
+        assert!(known >= 10, "{known}");
     }
 
     #[test]

@@ -751,12 +751,15 @@ mod tests {
                 SpatialTest::with_groups(&kernels, &[0; 2], locations.clone(), Request::test(approximation))
                     .unwrap();
             assert!(approximation == Approximation::Exact || test.models()[0].engine() == "krylov");
-            test.fit(y.as_ref()).unwrap()
+            test.calibrate().unwrap().fit(y.as_ref()).unwrap()
         };
         let krylov = run(Approximation::Krylov);
         assert_eq!(krylov[3].status, Status::NotConverged);
         let (auto, exact) = (run(Approximation::Auto), run(Approximation::Exact));
         assert_eq!(auto[3].best, exact[3].best);
+        // Its p-value is that of the engines it was tested by first.
+        let p = |fits: &[GeneFit]| fits[3].calibrated.unwrap().log10_pval;
+        assert!((p(&auto) / p(&krylov) - 1.0).abs() < 1e-9 && p(&auto) != p(&exact));
         for (own, exact) in auto.iter().zip(&exact) {
             let (own, exact) = (own.best[0].llr, exact.best[0].llr);
             assert!((own - exact).abs() < 0.02 + 1e-4 * exact, "{own} {exact}");
@@ -833,8 +836,9 @@ mod tests {
 
     #[test]
     fn gowers_factor_is_the_mean_variance_within_samples() {
-        let locations = two_samples(40);
-        for kernel in [se(0.7), se(3.0)] {
+        for (locations, kernel) in
+            [(two_samples(40), se(0.7)), (two_samples(40), se(3.0)), (two_samples(300), se(0.4))]
+        {
             let k = kernel.at(&locations);
             // tr H K H over the n - 2 dimensions of what is centred in two samples.
             let mut trace = 0.0;
@@ -844,12 +848,21 @@ mod tests {
                 trace += (0..rows.len()).map(|i| block[(i, i)]).sum::<f64>() - block.sum() / n;
             }
             let expected = trace / (locations.len() as f64 - 2.0);
-            for approximation in [Approximation::Exact, Approximation::Krylov] {
-                let request = Request::test(approximation);
+            let mut engines = Vec::new();
+            for approximation in [Approximation::Exact, Approximation::Krylov, Approximation::Grid] {
+                let request = Request { fit: Fit::Moments, ..Request::test(approximation) };
                 let test = SpatialTest::with_groups(&[kernel], &[0], locations.clone(), request).unwrap();
                 let gower = test.models()[0].gower();
+                engines.push(test.models()[0].engine());
                 assert!((gower - expected).abs() < 1e-6, "{gower} {expected}");
+                // The moments' own.
+                let test = test.calibrate_at(&[f64::INFINITY]).unwrap();
+                let null = test.null().unwrap();
+                let y: Vec<f64> = (0..locations.len()).map(|i| ((i * i) as f64).sin()).collect();
+                let own = null.excess(0, 1.0, &null.gene(&y)).gower;
+                assert!((own - expected).abs() < 1e-6, "{own} {expected}");
             }
+            assert!(locations.len() < 300 || engines == ["dense", "krylov", "grid"], "{engines:?}");
         }
     }
 

@@ -115,6 +115,13 @@ fn standard_errors_are_those_of_the_likelihoods_curvature() {
             let bend = value(best.fsv + step) - 2.0 * value(best.fsv) + value(best.fsv - step);
             let expected = step / (-bend).sqrt();
             assert!((se / expected - 1.0).abs() < 1e-3, "{se} {expected}");
+            // The interval ends where the profile likelihood is 3.0 below its maximum.
+            for end in [best.fsv_interval.0, best.fsv_interval.1] {
+                if (1e-3..0.999).contains(&end) {
+                    let drop = value(best.fsv) - value(end);
+                    assert!((drop - 3.0).abs() < 0.4, "{end}: {drop}");
+                }
+            }
             compared += 1;
         }
         assert!(compared >= 4, "{compared}");
