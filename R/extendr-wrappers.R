@@ -34,6 +34,18 @@ rust_find_domains <- function(coords, sizes, values, own, n_domains, threads) .C
 #' @noRd
 rust_morans_i <- function(coords, sizes, y, threads) .Call(wrap__rust_morans_i, coords, sizes, y, threads)
 
+#' The field of a gene at its own locations (`new` without rows) or at new ones; samples counted from 1.
+#' @noRd
+rust_gene_field <- function(coords, sizes, y, lengthscale, delta, variance, level, new, sample, threads) .Call(wrap__rust_gene_field, coords, sizes, y, lengthscale, delta, variance, level, new, sample, threads)
+
+#' Spatial cross-correlations of all pairs of genes.
+#' @noRd
+rust_cross_correlations <- function(coords, sizes, y, lengthscale, threads) .Call(wrap__rust_cross_correlations, coords, sizes, y, lengthscale, threads)
+
+#' The typical distance of neighbouring locations.
+#' @noRd
+rust_spacing <- function(coords, sizes) .Call(wrap__rust_spacing, coords, sizes)
+
 #' The best patterns over lengthscales and numbers of patterns; patterns and genes counted from 1.
 #' @noRd
 rust_find_patterns <- function(coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads) .Call(wrap__rust_find_patterns, coords, sizes, y, lengthscales, n_patterns, restarts, seed, tolerance, max_iterations, approximation, threads)

@@ -66,12 +66,14 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
       call = call
     )
   }
+  within <- within_domains(factors)
+  values <- factors$totals %*% within$whiten
   fit <- call_rust(
     rust_find_domains,
     model$coords,
     model$sizes,
-    unname(factors$totals[model$order, , drop = FALSE]),
-    model$kernels$own,
+    unname(values[model$order, , drop = FALSE]),
+    rep(1, ncol(values)),
     sort(unique(as.integer(n_domains))),
     resolve_threads(threads)
   )
@@ -107,4 +109,27 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
       version = utils::packageVersion("patina")
     )
   )
+}
+
+#' What factors are expected to vary within a domain: what each spot has of its own, and the error with which
+#' genes tell it
+#' @returns A list: `whiten`, by which factors get the covariance 1, and its inverse `back`.
+#' @noRd
+within_domains <- function(factors) {
+  information <- crossprod(factors$loadings / sqrt(factors$model$noise))
+  own <- pmax(factors$model$kernels$own - 1 / diag(information), 1e-3)
+  scale <- 1e-8 * max(diag(information))
+  covariance <- diag(own, length(own)) + solve(information + diag(scale, length(own)))
+  parts <- eigen(covariance, symmetric = TRUE)
+  root <- sqrt(pmax(parts$values, 1e-12 * parts$values[[1L]]))
+  list(
+    whiten = parts$vectors %*% diag(1 / root, length(root)),
+    back = t(parts$vectors %*% diag(root, length(root)))
+  )
+}
+
+domain_means <- function(means, within, factors) {
+  means <- matrix(means, ncol = ncol(factors$loadings)) %*% within$back
+  dimnames(means) <- list(NULL, colnames(factors$loadings))
+  means
 }

@@ -114,7 +114,7 @@ spatial_factors <- function(
     prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
   }
   input <- prepared$input
-  spots <- sample_order(input)
+  spots <- sample_order(input, copies = TRUE)
   chosen <- if (is.null(genes)) {
     index <- most_spatial(prepared, spots)
     list(genes = input$genes[index], index = index)
@@ -157,6 +157,7 @@ spatial_factors <- function(
 #' @noRd
 prepare_log <- function(x, coords, assay, from, sample_info, sample_id, covariates, run) {
   input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call)
+  input <- find_copies(input, run$call)
   summary <- summarize_counts(input, run$call)
   check_totals(summary$totals, input$spots, run$call)
   size <- summary$totals / stats::median(summary$totals)

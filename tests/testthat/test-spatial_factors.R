@@ -103,11 +103,14 @@ test_that("odd inputs pass: one dimension, three, a few spots, copies, normalise
   few <- spatial_factors(tissue$counts[, 1:12], xy[1:12, ], n_factors = 2, threads = 1)
   expect_identical(nrow(few$factors), 12L)
   twice <- rep(1:60, 2)
-  copies <- spatial_factors(
-    unname(tissue$counts[, twice]),
-    unname(as.matrix(xy))[twice, ],
-    n_factors = 2,
-    threads = 1
+  expect_warning(
+    copies <- spatial_factors(
+      unname(tissue$counts[, twice]),
+      unname(as.matrix(xy))[twice, ],
+      n_factors = 2,
+      threads = 1
+    ),
+    class = "patina_warning_copied_spots"
   )
   expect_true(all(is.finite(copies$factors$factor_1)))
   expect_identical(nlevels(spatial_domains(copies, 3, threads = 1)$domain), 3L)

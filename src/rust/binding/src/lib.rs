@@ -3,6 +3,7 @@
 mod convert;
 mod depth;
 mod factors;
+mod fields;
 mod patterns;
 mod qvalue;
 mod run;
@@ -22,6 +23,7 @@ extendr_module! {
     fn rust_silence_panics;
     use depth;
     use factors;
+    use fields;
     use patterns;
     use qvalue;
     use spatial_test;

@@ -11,7 +11,7 @@ mod genes;
 pub(crate) mod kriging;
 mod model;
 mod rotation;
-mod small;
+pub(crate) mod small;
 mod smoother;
 
 use crate::error::{Error, Result};

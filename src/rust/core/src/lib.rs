@@ -53,12 +53,14 @@
 //! # Ok::<(), patina_core::Error>(())
 //! ```
 
+pub mod cross;
 pub mod depth;
 pub mod domains;
 mod eigen;
 pub mod engine;
 pub mod error;
 pub mod factors;
+pub mod field;
 #[cfg(test)]
 mod fixtures;
 mod gene;

@@ -5,7 +5,7 @@ use crate::locations::Locations;
 use std::collections::HashMap;
 
 /// A cell's side, as a share of the lengthscale: within it a field hardly changes.
-const CELL: f64 = 0.4;
+pub(crate) const CELL: f64 = 0.4;
 
 /// Groups of near locations of one sample each, and which of them are near a point.
 pub(crate) struct Anchors {
@@ -31,9 +31,8 @@ pub(crate) fn squared(a: &Point, b: &Point) -> f64 {
 }
 
 impl Anchors {
-    /// Cells of a side that suits the lengthscale; single locations if that is below the spacing.
-    pub fn new(locations: &Locations, lengthscale: f64, spacing: f64) -> Self {
-        let side = CELL * lengthscale;
+    /// Cells of a side; single locations if that is below the spacing.
+    pub fn new(locations: &Locations, side: f64, spacing: f64) -> Self {
         let single = side <= spacing;
         let mut of = vec![0_u32; locations.len()];
         let mut sums: Vec<Point> = Vec::new();

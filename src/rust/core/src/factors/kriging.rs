@@ -7,7 +7,7 @@
 //! of a Kalman filter: the posterior of f has mean `x - delta (x - m) / s2` and variance `delta (1 - delta / s2)`.
 //! With all other locations as anchors both are exact.
 
-use super::anchors::{Anchors, point, squared};
+use super::anchors::{Anchors, CELL, point, squared};
 use crate::error::Result;
 use crate::interrupt;
 use crate::kd_tree::Point;
@@ -67,11 +67,16 @@ impl Scratch {
 
 impl Level {
     pub fn new(locations: &Locations, lengthscale: f64, spacing: f64) -> Self {
+        Self::with_cells(locations, lengthscale, spacing, CELL)
+    }
+
+    /// Cells of another side, in lengthscales.
+    pub fn with_cells(locations: &Locations, lengthscale: f64, spacing: f64, cell: f64) -> Self {
         let mut sample = vec![0; locations.len()];
         for (s, rows) in locations.samples().iter().enumerate() {
             sample[rows.clone()].fill(s as u32);
         }
-        Self { lengthscale, anchors: Anchors::new(locations, lengthscale, spacing), sample }
+        Self { lengthscale, anchors: Anchors::new(locations, cell * lengthscale, spacing), sample }
     }
 
     /// The kernel at a squared distance.
@@ -183,6 +188,40 @@ impl Level {
             }
         });
         out
+    }
+
+    /// How new points are predicted; `variance` is what is left of the variance 1 of f, without noise.
+    pub fn weights_at(&self, points: &[(Point, usize)], delta: f64) -> Result<Weights> {
+        let chunks: Vec<Weights> = points
+            .par_chunks(CHUNK)
+            .map(|points| {
+                interrupt::check()?;
+                let mut s = Scratch::new();
+                let mut out = Weights::with_capacity(points.len());
+                for (at, sample) in points {
+                    self.gather(at, *sample, None, &mut s);
+                    let explained = Self::solve(&mut s, delta);
+                    out.push(&s, (1.0 - explained).max(0.0));
+                }
+                Ok(out)
+            })
+            .collect::<Result<_>>()?;
+        let mut whole = Weights::with_capacity(points.len());
+        chunks.into_iter().for_each(|part| whole.append(part));
+        Ok(whole)
+    }
+
+    /// Predictions at new points, from sums over the anchors.
+    pub fn means(&self, weights: &Weights, count: usize, sums: &[f64]) -> Vec<f64> {
+        let one = |at: usize| {
+            let range = at * NEIGHBOURS..(at + 1) * NEIGHBOURS;
+            let pairs = weights.neighbours[range.clone()].iter().zip(&weights.weights[range]);
+            pairs
+                .take_while(|(id, _)| **id != NONE)
+                .map(|(&id, &w)| f64::from(w) * sums[id as usize] / self.anchors.count[id as usize])
+                .sum()
+        };
+        (0..count).into_par_iter().with_min_len(CHUNK).map(one).collect()
     }
 
     /// The mean of f at new points given x, in units of its own variance, and what is left of the variance 1.

@@ -7,10 +7,12 @@ use faer::prelude::*;
 const ITERATIONS: usize = 500;
 const TOLERANCE: f64 = 1e-8;
 /// The power of promax.
-const POWER: i32 = 3;
+const POWER: i32 = 4;
 
-/// A matrix T with which loadings L (genes × factors) become L T, by promax: varimax, then obliquely towards the cubes of
+/// A matrix T with which loadings L (genes × factors) become L T, by promax: varimax, then obliquely towards powers of
 /// its loadings (Hendrickson & White 1964, doi:10.1111/j.2044-8317.1964.tb00244.x; Kaiser 1958). Factors become F T⁻ᵀ.
+/// Genes count as their loadings are large, without Kaiser's normalisation: those that follow no program, often most of
+/// them, have loadings of noise in all directions.
 ///
 /// `None` if a decomposition does not converge.
 pub(crate) fn promax(loadings: MatRef<'_, f64>) -> Option<Mat<f64>> {
@@ -18,15 +20,8 @@ pub(crate) fn promax(loadings: MatRef<'_, f64>) -> Option<Mat<f64>> {
     if k < 2 {
         return Some(Mat::identity(k, k));
     }
-    // Each gene counts alike if it has any loadings to speak of (Kaiser's normalisation).
-    let norm = |g: usize| (0..k).map(|j| loadings[(g, j)].powi(2)).sum::<f64>().sqrt();
-    let mut norms: Vec<f64> = (0..genes).map(norm).collect();
-    let scale: Vec<f64> = norms.clone();
-    let middle = norms.len() / 2;
-    let floor = 0.5 * *norms.select_nth_unstable_by(middle, f64::total_cmp).1 + f64::MIN_POSITIVE;
-    let normal = Mat::from_fn(genes, k, |g, j| loadings[(g, j)] / scale[g].max(floor));
-    let turn = varimax(normal.as_ref())?;
-    let simple = times(normal.as_ref(), turn.as_ref());
+    let turn = varimax(loadings)?;
+    let simple = times(loadings, turn.as_ref());
     let target = Mat::from_fn(genes, k, |g, j| simple[(g, j)] * simple[(g, j)].abs().powi(POWER - 1));
     let inner = inverse(times(simple.transpose(), simple.as_ref()).as_ref())?;
     let slant = times(inner.as_ref(), times(simple.transpose(), target.as_ref()).as_ref());

@@ -1,0 +1,271 @@
+# Which genes go together in space: cross-correlations of all pairs, and modules of genes.
+
+#' Spatial correlation of genes, and modules
+#'
+#' How alike two genes are over the tissue, for all pairs at once: the sum over pairs of near spots of one
+#' gene's value at the first times the other's at the second, `T = y_i' K y_j`. K is a squared exponential
+#' kernel without its diagonal, so noise that two genes share within a spot does not count; and the
+#' correlation `T_ij / sqrt(T_ii T_jj)` is that of the genes' spatial parts, not diluted by noise.
+#'
+#' P-values come from the moments of T when one gene's values are permuted over the spots of each sample,
+#' the other's left where they are (the larger of the two variances counts), and a normal distribution: they
+#' ask whether the genes are related at all. Two smooth genes that have nothing to do with each other may be
+#' alike by chance more often than that, because neighbouring spots repeat each other: for pairs of strongly
+#' spatial genes go by the size of `correlation`.
+#'
+#' Modules are found by average linkage on 1 - correlation. Without `n_modules`, the number with the largest
+#' mean silhouette is taken.
+#'
+#' @inheritParams spatial_test
+#' @param genes The genes: names, or a result of [spatial_test()], perhaps filtered (if it has all genes of
+#'   `x`, those with `qval` below 0.05 are taken). `NULL` runs [spatial_test()] first.
+#' @param lengthscale Of the kernel, in units of `coords`; by default 1.5 typical distances between
+#'   neighbouring
+#'   spots. Pairs beyond three lengthscales do not count.
+#' @param n_modules Number of modules, or several to choose from; by default 2 to 30.
+#' @param min_genes Clusters with fewer genes are no module.
+#' @returns An object of class `patina_correlation`, a list with the elements
+#' * `correlation`: the symmetric matrix of correlations, genes × genes;
+#' * `z`: T in standard deviations under permutation, `NA` on the diagonal;
+#' * `pval`: two-sided p-values of z, `NA` on the diagonal;
+#' * `modules`: a tibble of `gene`, `module` (1 has most genes; `NA`: none) and `silhouette` (from -1 to 1:
+#'   how much nearer the gene is to its own module than to the next);
+#' * `tree`: the [hclust][stats::hclust] tree of the genes;
+#' * `choice`: a tibble of `n_modules` and the mean `silhouette`, if there was a choice;
+#' * `lengthscale`, and `neighbours`, the mean number of spots near a spot.
+#'
+#' Genes that are constant or not finite are left out with a warning of class `patina_warning_genes`.
+#' @section Errors:
+#' `patina_error_argument` for an argument outside its range, among them a lengthscale at which no spots are
+#' near each other; `patina_error_data` if fewer than two genes can be used; and those of reading `x`.
+#' @references
+#' D. DeTomaso, N. Yosef (2021). Hotspot identifies informative gene modules across modalities of
+#' single-cell
+#' genomics. *Cell Systems* 12. \doi{10.1016/j.cels.2021.04.005}
+#' @seealso [plot_modules()], [spatial_patterns()], [spatial_factors()]
+#' @export
+#' @examples
+#' tissue <- example_tissue(n_spots = 200, n_genes = 80)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' genes <- tissue$truth$gene[tissue$truth$pattern != "none"]
+#' found <- gene_correlation(tissue$counts, coords, genes, threads = 1)
+#' found
+#' found$modules
+gene_correlation <- function(
+  x,
+  coords = NULL,
+  genes = NULL,
+  lengthscale = NULL,
+  ...,
+  n_modules = NULL,
+  min_genes = 3L,
+  assay = "counts",
+  normalization = c("pearson", "anscombe", "none"),
+  covariates = NULL,
+  size_factors = NULL,
+  depth = c("auto", "shrunk", "regression", "offset"),
+  sample_info = NULL,
+  sample_id = NULL,
+  threads = NULL,
+  progress = interactive()
+) {
+  from <- source_options(...)
+  settings <- new_settings(normalization, covariates, size_factors, depth)
+  run <- new_run(threads, progress = progress)
+  check_whole_number(min_genes, 1, 1e6)
+  if (!is.null(lengthscale)) {
+    check_number(lengthscale, \(x) x > 0 && x < Inf, "above 0")
+  }
+  given <- results_for_coords(coords, genes, run$call)
+  prepared <- prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
+  input <- prepared$input
+  chosen <- choose_genes(given$genes %||% test_before(prepared, "auto"), input, "genes", run$call)
+  expression <- pattern_expression(prepared, chosen$index)
+  genes <- chosen$genes[expression$usable]
+  n <- length(genes)
+  if (n < 2L) {
+    abort_patina("Only one gene can be used: {.val {genes}}. There are no pairs.", class = "data")
+  }
+  n_modules <- check_n_modules(n_modules, n, run$call)
+  spots <- sample_order(input)
+  places <- input$coords[spots$order, , drop = FALSE]
+  lengthscale <- lengthscale %||%
+    (1.5 * call_rust(rust_spacing, places, spots$sizes, call = run$call))
+  fit <- call_rust(
+    rust_cross_correlations,
+    places,
+    spots$sizes,
+    expression$y[spots$order, , drop = FALSE],
+    as.double(lengthscale),
+    run$threads,
+    call = run$call
+  )
+  names <- list(genes, genes)
+  dimnames(fit$correlation) <- dimnames(fit$z) <- names
+  modules <- find_modules(fit$correlation, n_modules, min_genes)
+  structure(
+    list(
+      correlation = fit$correlation,
+      z = fit$z,
+      pval = 2 * stats::pnorm(-abs(fit$z)),
+      modules = modules$modules,
+      tree = modules$tree,
+      choice = modules$choice,
+      lengthscale = lengthscale,
+      neighbours = fit$neighbours
+    ),
+    class = "patina_correlation"
+  )
+}
+
+check_n_modules <- function(n_modules, n, call) {
+  n_modules <- n_modules %||% seq.int(min(2L, n), min(30L, max(2L, n %/% 2L)))
+  whole <- rlang::is_integerish(n_modules, finite = TRUE) && length(n_modules) > 0L
+  if (!whole || any(n_modules < 1 | n_modules > n)) {
+    abort_patina(
+      "{.arg n_modules} must be whole numbers from 1 to the number of genes, {n}.",
+      class = "argument",
+      call = call
+    )
+  }
+  sort(unique(as.integer(n_modules)))
+}
+
+#' Modules by average linkage
+#' @returns A list: `modules`, `tree`, `choice`.
+#' @noRd
+find_modules <- function(correlation, n_modules, min_genes) {
+  distance <- 1 - correlation
+  tree <- stats::hclust(stats::as.dist(distance), "average")
+  cuts <- stats::cutree(tree, k = n_modules)
+  cuts <- matrix(cuts, ncol = length(n_modules))
+  widths <- lapply(seq_along(n_modules), \(j) silhouettes(distance, cuts[, j]))
+  scores <- vapply(widths, mean, 0)
+  best <- which.max(scores)
+  cluster <- cuts[, best]
+  size <- tabulate(cluster)
+  first <- match(seq_along(size), cluster)
+  rank <- order(-size, first)
+  kept <- rank[size[rank] >= min_genes]
+  list(
+    modules = tibble::tibble(
+      gene = rownames(correlation),
+      module = match(cluster, kept),
+      silhouette = widths[[best]]
+    ),
+    tree = tree,
+    choice = if (length(n_modules) > 1L) tibble::tibble(n_modules = n_modules, silhouette = scores)
+  )
+}
+
+#' Silhouette widths (Rousseeuw 1987): 0 for a gene by itself
+#' @noRd
+silhouettes <- function(distance, cluster) {
+  size <- tabulate(cluster)
+  if (length(size) < 2L) {
+    return(numeric(length(cluster)))
+  }
+  sums <- rowsum(distance, cluster)
+  own <- cbind(cluster, seq_along(cluster))
+  inside <- sums[own] / pmax(size[cluster] - 1, 1)
+  means <- sums / size
+  means[own] <- Inf
+  outside <- apply(means, 2L, min)
+  width <- (outside - inside) / pmax(inside, outside)
+  ifelse(size[cluster] == 1L | !is.finite(width), 0, width)
+}
+
+#' @export
+print.patina_correlation <- function(x, ...) {
+  found <- max(x$modules$module, 0L, na.rm = TRUE)
+  alone <- sum(is.na(x$modules$module))
+  cli::cat_line(sprintf(
+    "<patina_correlation> %d genes, %d module%s at lengthscale %s (%s neighbours)",
+    nrow(x$modules),
+    found,
+    if (found == 1L) "" else "s",
+    format(signif(x$lengthscale, 3)),
+    format(round(x$neighbours))
+  ))
+  shown <- utils::head(seq_len(found), 15L)
+  for (k in shown) {
+    genes <- x$modules[x$modules$module %in% k, ]
+    genes <- genes$gene[order(-genes$silhouette)]
+    line <- sprintf("%3d: %4d  %s", k, length(genes), paste(utils::head(genes, 30L), collapse = ", "))
+    cli::cat_line(cli::ansi_strtrim(line, cli::console_width()))
+  }
+  if (found > length(shown)) {
+    cli::cat_line(sprintf("... and %d more", found - length(shown)))
+  }
+  if (alone > 0L) {
+    cli::cat_line(sprintf("in no module: %d", alone))
+  }
+  invisible(x)
+}
+
+#' Plot the correlations of genes
+#'
+#' Genes in the order of their modules, those of a module in the order of the tree; at most `n_genes`, an
+#' equal share of each module.
+#'
+#' @param correlation A result of [gene_correlation()].
+#' @param ... Not used.
+#' @param n_genes How many genes to show, at most.
+#' @return A ggplot object.
+#' @section Errors:
+#' `patina_error_argument` if `correlation` is not a result of [gene_correlation()].
+#' @export
+#' @examples
+#' tissue <- example_tissue(n_spots = 200, n_genes = 80)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' genes <- tissue$truth$gene[tissue$truth$pattern != "none"]
+#' plot_modules(gene_correlation(tissue$counts, coords, genes, threads = 1))
+plot_modules <- function(correlation, ..., n_genes = 300) {
+  checked(rlang::check_dots_empty())
+  check_whole_number(n_genes, min = 2)
+  if (!inherits(correlation, "patina_correlation")) {
+    abort_patina(
+      "{.arg correlation} must be a result of {.fun gene_correlation}, not
+        {.obj_type_friendly {correlation}}.",
+      class = "argument"
+    )
+  }
+  place <- order(correlation$tree$order)
+  module <- correlation$modules$module
+  order <- order(module, place)
+  if (length(order) > n_genes) {
+    order <- order[unique(round(seq(1, length(order), length.out = n_genes)))]
+  }
+  module <- module[order]
+  n <- length(order)
+  values <- correlation$correlation[order, order]
+  row <- rep(seq_len(n), times = n)
+  column <- rep(seq_len(n), each = n)
+  data <- tibble::tibble(
+    row = row,
+    column = column,
+    gene = rownames(values)[row],
+    other = rownames(values)[column],
+    correlation = as.vector(values)
+  )
+  ends <- rle(ifelse(is.na(module), 0L, module))
+  last <- cumsum(ends$lengths)
+  middles <- last - ends$lengths / 2 + 0.5
+  labels <- ifelse(ends$values == 0L, "none", ends$values)
+  ggplot2::ggplot(data, ggplot2::aes(.data$column, .data$row, fill = .data$correlation)) +
+    ggplot2::geom_raster() +
+    ggplot2::geom_hline(yintercept = last[-length(last)] + 0.5, linewidth = 0.2) +
+    ggplot2::geom_vline(xintercept = last[-length(last)] + 0.5, linewidth = 0.2) +
+    ggplot2::scale_fill_gradient2(
+      low = "#2166AC",
+      mid = "#F7F7F7",
+      high = "#B2182B",
+      limits = c(-1, 1),
+      name = "spatial\ncorrelation"
+    ) +
+    ggplot2::scale_x_continuous(breaks = middles, labels = labels, expand = c(0, 0)) +
+    ggplot2::scale_y_reverse(breaks = middles, labels = labels, expand = c(0, 0)) +
+    ggplot2::coord_fixed() +
+    ggplot2::labs(x = "module", y = "module") +
+    theme_patina()
+}

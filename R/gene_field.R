@@ -1,0 +1,300 @@
+# The field of a gene: where in the tissue its spatial part is high or low, and how sure that is.
+
+#' Where a gene is high and where it is low
+#'
+#' The posterior of a gene's spatial part f in the model of [spatial_test()], with the lengthscale and the
+#' variances that the test found: its mean and standard deviation at the spots or at new places, and a band
+#' that holds the whole field with probability `level`. Where the band does not reach 0, the gene is truly
+#' above (or below) its mean over the tissue: this holds for all places together, not for each by itself.
+#'
+#' f counts from its own mean over the spots of its sample. The band is `mean ± c · se` with one c for all
+#' places, from 500 draws of the posterior (200 with more than 1,000 spots in a sample), the same on every
+#' run. Lengthscale and variances are taken as known. With up to 1,000 spots in each sample the posterior is
+#' exact; with more, each place is predicted from the 32 nearest spots, or, for lengthscales above 2.5
+#' spacings, from means over the 32 nearest cells of spots, and 100,000 spots take seconds.
+#'
+#' @param object A result of [spatial_test()] for the genes, with the kernel SE.
+#' @param x,coords What was tested.
+#' @param genes Names of genes; by default the four with the smallest p-values.
+#' @param newcoords Places in the units of `coords`: a data.frame or matrix with a row for each place, or
+#'   a vector if there is one coordinate. `NULL` means the spots.
+#' @param ... `layer`, `image` and `fov`, as for [spatial_test()].
+#' @param new_sample_id If there are several samples: the sample of each new place.
+#' @param level Probability that the band holds the whole field of a gene.
+#' @param normalization By default that of the test.
+#' @param assay,covariates,size_factors,depth,sample_info,sample_id,threads As given to [spatial_test()].
+#' @returns A tibble of class `patina_field`, one row for each gene and place: `gene`, `spot` (at the spots
+#'   only), `sample` (if there are several), the coordinates; `value`, the gene's residual less its mean
+#'   over
+#'   the sample (at the spots only); `mean` and `se` of the spatial part; `lower` and `upper`, the band; and
+#'   `beyond`: `"high"`, `"low"` or `"no"`. The attribute `patina` has the `critical` value of each gene and
+#'   the `level`. Values are on the scale of the test: that of Pearson residuals by default.
+#' @section Errors:
+#' `patina_error_argument` if a gene was not tested, has another kernel than SE, or an argument is out of
+#' its
+#' range; `patina_error_coords` if `newcoords` has other columns than `coords` or values that are not
+#' finite;
+#' and those of reading `x`.
+#' @seealso [plot_gene_field()]
+#' @export
+#' @examples
+#' tissue <- example_tissue(n_spots = 200, n_genes = 40)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' results <- spatial_test(tissue$counts, coords, threads = 1)
+#' field <- predict(results, tissue$counts, coords, genes = "gene002", threads = 1)
+#' field
+#' plot_gene_field(field)
+#' # on a line through the tissue
+#' line <- data.frame(x = seq(2, 12), y = 6)
+#' predict(results, tissue$counts, coords, genes = "gene002", newcoords = line, threads = 1)
+predict.patina_test <- function(
+  object,
+  x,
+  coords = NULL,
+  genes = NULL,
+  newcoords = NULL,
+  ...,
+  new_sample_id = NULL,
+  level = 0.95,
+  normalization = NULL,
+  assay = "counts",
+  covariates = NULL,
+  size_factors = NULL,
+  depth = "auto",
+  sample_info = NULL,
+  sample_id = NULL,
+  threads = NULL
+) {
+  from <- source_options(...)
+  run <- new_run(threads)
+  check_number(level, \(x) x > 0 && x < 1, "between 0 and 1")
+  check_columns(object, c("gene", "model", "lengthscale", "delta", "fsv", "var_noise"), "object")
+  if (missing(x)) {
+    abort_patina("{.arg x} is missing: give the expression that was tested.", class = "argument")
+  }
+  normalization <- normalization %||% attr(object, "patina")$normalization %||% "pearson"
+  settings <- new_settings(normalization, covariates, size_factors, depth)
+  tested <- fields_of_genes(object, genes %||% top_genes(object, 4)$gene, run$call)
+  prepared <- prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
+  input <- prepared$input
+  index <- match_genes(tested$gene, input$genes, "genes", run$call)
+  y <- prepared$normalizer(input_block(input, index, run$call), index, run$threads)
+
+  spots <- sample_order(input)
+  new <- matrix(0, 0L, ncol(input$coords))
+  new_sample <- integer()
+  places <- list(spot = input$spots[spots$order])
+  samples <- input$sample_id[spots$order]
+  shown <- input$coords[spots$order, , drop = FALSE]
+  if (!is.null(newcoords)) {
+    new <- match_new_coords(newcoords, colnames(input$coords), run$call)
+    new_sample <- match_new_samples(new_sample_id, levels(input$sample_id), nrow(new), run$call)
+    if (!is.null(input$sample_id)) {
+      samples <- factor(levels(input$sample_id)[new_sample], levels(input$sample_id))
+    }
+    places <- list()
+    shown <- new
+  }
+  places <- c(places, sample_column(samples), as.data.frame(shown))
+  back <- if (is.null(newcoords)) order(spots$order) else seq_len(nrow(new))
+  critical <- numeric(nrow(tested))
+  tables <- lapply(seq_len(nrow(tested)), function(i) {
+    values <- y[spots$order, i]
+    fit <- call_rust(
+      rust_gene_field,
+      input$coords[spots$order, , drop = FALSE],
+      spots$sizes,
+      values,
+      tested$lengthscale[[i]],
+      tested$delta[[i]],
+      tested$var_noise[[i]] / tested$delta[[i]],
+      level,
+      new,
+      as.integer(new_sample),
+      run$threads,
+      call = run$call
+    )
+    critical[[i]] <<- fit$critical
+    value <- if (is.null(newcoords)) {
+      list(value = values - stats::ave(values, samples %||% rep(1L, length(values))))
+    }
+    half <- fit$critical * fit$se
+    beyond <- ifelse(fit$mean - half > 0, "high", ifelse(fit$mean + half < 0, "low", "no"))
+    table <- tibble::as_tibble(
+      c(
+        list(gene = rep(tested$gene[[i]], length(fit$mean))),
+        places,
+        value,
+        list(mean = fit$mean, se = fit$se, lower = fit$mean - half, upper = fit$mean + half),
+        list(beyond = factor(beyond, c("low", "no", "high")))
+      ),
+      .name_repair = "minimal"
+    )
+    table[back, ]
+  })
+  tibble::new_tibble(
+    do.call(rbind, tables),
+    class = "patina_field",
+    patina = list(
+      level = level,
+      critical = stats::setNames(critical, tested$gene),
+      coords = colnames(input$coords),
+      version = utils::packageVersion("patina")
+    )
+  )
+}
+
+#' The rows of a test that have a field
+#' @noRd
+fields_of_genes <- function(results, genes, call) {
+  index <- match_genes(genes, results$gene, "genes", call)
+  rows <- results[index, ]
+  bad <- which(!(rows$model %in% "SE") | !is.finite(rows$delta) | !is.finite(rows$var_noise))
+  if (length(bad) > 0L) {
+    why <- ifelse(is.na(rows$model[bad]), "not tested", paste("kernel", rows$model[bad]))
+    why[rows$model[bad] %in% "SE"] <- "no variances"
+    abort_patina(
+      c(
+        "{length(bad)} gene{?s} {?has/have} no field: {first_few(sprintf('%s (%s)', rows$gene[bad], why))}.",
+        i = "Fields are of genes that were tested with {.code kernels = \"SE\"}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  rows
+}
+
+#' Plot where a gene is high and where it is low
+#'
+#' A row of panels for each gene: its residuals; the posterior mean of its spatial part; and the same where
+#' it is beyond the simultaneous band, grey elsewhere. With one coordinate: residuals, mean and band along
+#' it, the parts beyond the band marked.
+#'
+#' @param field A result of [predict()][predict.patina_test] for genes.
+#' @inheritParams plot_genes
+#' @return A ggplot object. Its data are a tibble with the columns `gene`, `spot`, `sample` (of several),
+#'   `x` and `y` (the coordinates), `panel`, `value` and `shown` (what the colour stands for).
+#' @section Errors:
+#' `patina_error_argument` if `field` is not a result of `predict()` for genes, or an argument does not make
+#' sense.
+#' @seealso [predict.patina_test()]
+#' @export
+#' @examples
+#' tissue <- example_tissue(n_spots = 200, n_genes = 40)
+#' coords <- tissue$sample_info[c("x", "y")]
+#' results <- spatial_test(tissue$counts, coords, threads = 1)
+#' field <- predict(results, tissue$counts, coords, genes = c("gene002", "gene004"), threads = 1)
+#' plot_gene_field(field)
+plot_gene_field <- function(
+  field,
+  ...,
+  trim = 0.01,
+  axes = c(1, 2),
+  spot_size = NULL,
+  unit = NULL
+) {
+  look <- new_look("free", trim, spot_size, unit, NULL)
+  if (!inherits(field, "patina_field") || !all(c("gene", "mean", "beyond") %in% names(field))) {
+    abort_patina(
+      c(
+        "{.arg field} must be what {.fn predict} gives for genes, not {.obj_type_friendly {field}}.",
+        i = "Use {.code predict(results, x, coords, genes = ...)}, with a result of {.fn spatial_test}."
+      ),
+      class = "argument"
+    )
+  }
+  coords <- as.matrix(as.data.frame(field)[attr(field, "patina")$coords])
+  axes <- shown_axes(coords, axes, rlang::current_env())
+  if (length(axes) == 1L) {
+    return(field_line_plot(field, coords, ...))
+  }
+  field$gene <- factor(field$gene, unique(field$gene))
+  titles <- c(
+    value = "Residuals",
+    mean = "Spatial part",
+    beyond = sprintf("Beyond the %s %% band", format(100 * attr(field, "patina")$level))
+  )
+  titles <- titles[c("value" %in% names(field), TRUE, TRUE)]
+  parts <- lapply(names(titles), function(name) {
+    source <- if (name == "value") field$value else field$mean
+    shown <- stats::ave(source, field$gene, FUN = \(x) symmetric_share(x, look$trim))
+    hidden <- name == "beyond" & field$beyond == "no"
+    tibble::tibble(
+      gene = field$gene,
+      spot = field[["spot"]],
+      sample = field[["sample"]],
+      !!!place_columns(coords[, axes, drop = FALSE]),
+      panel = factor(titles[[name]], titles),
+      value = replace(source, hidden, NA),
+      shown = replace(shown, hidden, NA)
+    )
+  })
+  data <- do.call(rbind, parts)
+  one <- field$gene == levels(field$gene)[[1L]]
+  tissue <- list(coords = coords[one, , drop = FALSE], sample_id = field[["sample"]][one])
+  by_sample <- !is.null(tissue$sample_id)
+  if (by_sample) {
+    data$x <- data$x - stats::ave(data$x, data$sample, FUN = min)
+    data$y <- data$y - stats::ave(data$y, data$sample, FUN = min)
+  }
+  rows <- if (by_sample) ggplot2::vars(.data$gene, .data$sample) else ggplot2::vars(.data$gene)
+  first <- data$panel == titles[[1L]] & data$gene == levels(data$gene)[[1L]]
+  if (by_sample) {
+    first <- first & data$sample == levels(data$sample)[[1L]]
+  }
+  ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$y, colour = .data$shown)) +
+    spot_layers(tissue, axes, look, ...) +
+    scale_bar(data[first, c("x", "y", "gene", "panel", if (by_sample) "sample")], look$unit) +
+    ggplot2::coord_fixed(clip = if (is.null(look$unit)) "on" else "off") +
+    ggplot2::facet_grid(rows = rows, cols = ggplot2::vars(.data$panel)) +
+    ggplot2::scale_colour_gradient2(
+      low = "#2166AC",
+      mid = "#F7F7F7",
+      high = "#B2182B",
+      limits = c(-1, 1),
+      breaks = c(-1, 0, 1),
+      labels = c("low", "mean", "high"),
+      na.value = "grey85"
+    ) +
+    ggplot2::labs(
+      x = colnames(coords)[axes[[1L]]],
+      y = colnames(coords)[axes[[2L]]],
+      colour = "each row by itself,\nresiduals and\nspatial part"
+    ) +
+    theme_tissue() +
+    ggplot2::theme(strip.text.y = ggplot2::element_text(face = "italic"))
+}
+
+#' Values as shares of the largest distance from 0, but for the most extreme ones
+#' @noRd
+symmetric_share <- function(x, trim) {
+  most <- stats::quantile(abs(x), 1 - trim, na.rm = TRUE, names = FALSE)
+  if (most > 0) clamp(x / most, c(-1, 1)) else x
+}
+
+field_line_plot <- function(field, coords, ...) {
+  data <- tibble::as_tibble(as.list(field))
+  data$gene <- factor(data$gene, unique(data$gene))
+  data$x <- coords[, 1L]
+  data <- data[order(data$x), ]
+  by_sample <- !is.null(data[["sample"]])
+  facets <- if (by_sample) ggplot2::vars(.data$gene, .data$sample) else ggplot2::vars(.data$gene)
+  plot <- ggplot2::ggplot(data, ggplot2::aes(.data$x, .data$mean)) +
+    ggplot2::geom_ribbon(
+      ggplot2::aes(ymin = .data$lower, ymax = .data$upper),
+      fill = "grey85"
+    )
+  if (!is.null(data[["value"]])) {
+    plot <- plot + ggplot2::geom_point(ggplot2::aes(y = .data$value), size = 0.8, alpha = 0.5)
+  }
+  beyond <- data[data$beyond != "no", ]
+  plot +
+    ggplot2::geom_hline(yintercept = 0, linewidth = 0.3, colour = "grey40") +
+    ggplot2::geom_line(colour = "#31688E", ...) +
+    ggplot2::geom_point(ggplot2::aes(colour = .data$beyond), data = beyond, size = 1.5) +
+    ggplot2::scale_colour_manual(values = c(low = "#2166AC", high = "#B2182B"), name = "beyond the band") +
+    ggplot2::facet_wrap(facets, scales = "free_y") +
+    ggplot2::labs(x = colnames(coords)[[1L]], y = "residual") +
+    theme_patina()
+}

@@ -1,0 +1,61 @@
+tissue <- example_tissue(n_spots = 200, n_genes = 80)
+xy <- tissue$sample_info[c("x", "y")]
+genes <- tissue$truth$gene[tissue$truth$pattern != "none"]
+found <- gene_correlation(tissue$counts, xy, genes, threads = 1)
+
+test_that("genes of a pattern are a module", {
+  expect_s3_class(found, "patina_correlation")
+  expect_identical(found$modules$gene, genes)
+  kind <- tissue$truth$pattern[match(genes, tissue$truth$gene)]
+  expect_gt(mean(apply(table(kind, found$modules$module), 2, max) / tabulate(found$modules$module)), 0.9)
+  expect_identical(found$choice$n_modules[[which.max(found$choice$silhouette)]], nlevels(factor(kind)))
+  expect_identical(dimnames(found$correlation), list(genes, genes))
+  expect_true(isSymmetric(found$z))
+  expect_equal(unname(diag(found$correlation)), rep(1, length(genes)))
+  expect_true(all(is.na(diag(found$pval))))
+})
+
+test_that("z is the sum over near pairs in its standard deviations", {
+  y <- log1p(t(as.matrix(tissue$counts[genes[1:4], ])))
+  raw <- gene_correlation(t(y), xy, genes[1:4], 2, normalization = "none", n_modules = 1, threads = 1)
+  z <- apply(y, 2, \(v) (v - mean(v)) / sqrt(mean((v - mean(v))^2)))
+  d <- as.matrix(dist(xy))
+  k <- ifelse(d > 6, 0, exp(-d^2 / 8))
+  diag(k) <- 0
+  u <- k %*% z
+  power <- colSums((u - rep(colMeans(u), each = 200))^2) * 200 / 199
+  expected <- crossprod(z, u) / sqrt(outer(power, power, pmax))
+  off <- upper.tri(expected)
+  expect_equal(raw$z[off], expected[off], tolerance = 1e-4)
+  expect_equal(raw$pval[off], 2 * pnorm(-abs(expected[off])), tolerance = 1e-2)
+})
+
+test_that("noise is not significant too often; threads and samples change what they should", {
+  none <- setdiff(rownames(tissue$counts), genes)
+  noise <- gene_correlation(tissue$counts, xy, none, n_modules = 2, threads = 2)
+  p <- noise$pval[upper.tri(noise$pval)]
+  expect_lt(mean(p < 0.05), 0.08)
+  expect_identical(gene_correlation(tissue$counts, xy, genes, threads = 2), found)
+  slides <- gene_correlation(
+    tissue$counts,
+    xy,
+    genes,
+    sample_id = rep(c("b", "a"), 100),
+    n_modules = 3,
+    threads = 1
+  )
+  expect_null(slides$choice)
+  expect_identical(max(slides$modules$module, na.rm = TRUE), 3L)
+})
+
+test_that("it prints and plots, and names mistakes", {
+  lines <- capture.output(print(found))
+  expect_match(lines[[1L]], "genes, .* modules at lengthscale")
+  expect_true(all(nchar(lines) <= cli::console_width()))
+  expect_silent(ggplot2::ggplot_build(plot_modules(found, n_genes = 10)))
+  expect_error(plot_modules(tissue), class = "patina_error_argument")
+  expect_error(gene_correlation(tissue$counts, xy, genes[[1L]]), class = "patina_error_data")
+  expect_error(gene_correlation(tissue$counts, xy, genes, 0), class = "patina_error_argument")
+  expect_error(gene_correlation(tissue$counts, xy, genes, 1e-6), "long enough", class = "patina_error")
+  expect_error(gene_correlation(tissue$counts, xy, genes, n_modules = 500), class = "patina_error_argument")
+})
