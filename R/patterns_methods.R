@@ -18,6 +18,17 @@ print.patina_patterns <- function(x, ...) {
     format(signif(x$noise, 3)),
     utils::tail(x$elbo, 1L)
   ))
+  if (!is.null(x$held_out)) {
+    at <- match(x$selection$n_patterns[x$selection$chosen][1L], x$held_out$n_patterns)
+    cli::cat_line(sprintf(
+      "number chosen by left-out spots: %.1f %% of their variance predicted",
+      100 * x$held_out$r_squared[[at]]
+    ))
+  }
+  soft <- sum(x$genes$membership < 0.9, na.rm = TRUE)
+  if (soft > 0L) {
+    cli::cat_line(sprintf("between patterns (no membership above 0.9): %d", soft))
+  }
   if (unused > 0L) {
     cli::cat_line(sprintf("genes without a pattern: %d", unused))
   }

@@ -172,7 +172,22 @@ plot_patterns <- function(
   one <- table$pattern == ids[[1L]]
   tissue <- list(coords = coords[one, , drop = FALSE], sample_id = table[["sample"]][one])
   quantity <- "standardised\nexpression"
-  tissue_plot(data, "pattern", tissue, axes, quantity, look, ...)
+  tissue_plot(data, "pattern", tissue, axes, quantity, look, ...) +
+    ggplot2::labs(caption = pattern_choice(patterns))
+}
+
+#' How the number of patterns was chosen, or `NULL`
+#' @noRd
+pattern_choice <- function(patterns) {
+  tried <- patterns$held_out
+  if (is.null(tried)) {
+    return(NULL)
+  }
+  shares <- sprintf("%d: %.1f", tried$n_patterns, 100 * tried$r_squared)
+  paste0(
+    "Number of patterns chosen by left-out spots; % of their variance predicted by\n",
+    paste(shares, collapse = ", ")
+  )
 }
 
 #' Positions in `known` of the genes to show: names, or the first `n` of a table of results

@@ -21,9 +21,10 @@
 #'
 #' @section Choosing the number of factors:
 #' Without `n_factors`, a tenth of the spots (of up to 700 spots, four quarters in turn) is left out, and
-#' predicted from the others by 1, 2, ... `most` factors. The number that predicts the largest share of
-#' the variance
-#' is taken; the shares are in `held_out`.
+#' predicted from the others by 1, 2, ... `most` factors. The number taken is the largest that predicts as
+#' well as the best one, within a standard error of the difference over the left-out spots, and whose factors
+#' each explain a hundredth of what is smooth: one factor too many costs little, one too few merges two
+#' programs. The shares of the variance that are predicted are in `held_out`.
 #'
 #' @inheritParams spatial_test
 #' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all
@@ -52,9 +53,8 @@
 #'   loading is positive;
 #' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
 #'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
-#' * `held_out`: a tibble of `n_factors` and `r_squared`, the share of the variance predicted at left-out
-#'   spots; or
-#'   `NULL`;
+#' * `held_out`: a tibble of `n_factors`, `r_squared`, the share of the variance predicted at left-out spots,
+#'   and `se`, the standard error of its difference from the largest; or `NULL`;
 #' * `totals`: the matrix of factors with what each spot has of its own, spots × factors, which
 #'   [spatial_domains()] uses;
 #' * `model`: what `predict()` and [spatial_domains()] need.

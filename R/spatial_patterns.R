@@ -17,11 +17,18 @@
 #' programs, and for domains use [spatial_factors()] and [spatial_domains()].
 #'
 #' @section Choosing the number of patterns:
-#' The bound cannot fall when one more pattern is allowed, because a pattern may stay empty. Empty
-#' patterns are removed, and a larger number wins only if it raises the bound. If the largest number
-#' tried wins, more patterns may describe the genes better still; for a coarser picture give
-#' `n_patterns`. The whole table of bounds is in `selection`. A gene that follows no other gene, such
-#' as a false hit of the test, gets a pattern of its own if there is one to spare.
+#' By default by left-out spots: a tenth of the spots (of up to 700 spots, four quarters in turn) is left
+#' out, patterns are found from the others, and every gene is predicted at the left-out spots by its
+#' patterns. Predictions grow better with the number of patterns until these follow the noise of the
+#' spots at
+#' hand. Taken is the smallest number that predicts as well as the best one, within a standard error of the
+#' difference over the left-out spots. For each number the lengthscale is the one with the highest bound.
+#'
+#' With `choose_by = "bound"` number and lengthscale have the highest bound. The bound cannot fall when one
+#' more pattern is allowed, because a pattern may stay empty, and tends to grow as far as it is tried. A
+#' gene
+#' that follows no other gene, such as a false hit of the test, gets a pattern of its own if there is one to
+#' spare. The whole table is in `selection`; [plot_patterns()] says how the number was chosen.
 #'
 #' @inheritParams spatial_test
 #' @param genes The genes to group. A character vector of names; or a result of [spatial_test()],
@@ -30,6 +37,7 @@
 #'   of results may stand in the second place: `spatial_patterns(spe, hits)`.
 #' @param n_patterns Number of patterns, or several to choose from; by default 2 to 8, and at most
 #'   one for each two genes.
+#' @param choose_by How the number of patterns is chosen, see below.
 #' @param lengthscale Lengthscale of the patterns in units of `coords`, or several to choose from;
 #'   by default those that occur in `genes` if it is a result of [spatial_test()] (each of at least
 #'   5 % of the genes, at most five), otherwise a grid from the smallest distance to half of the
@@ -52,12 +60,17 @@
 #'   standard deviations of a gene), one row for each spot and pattern;
 #'   [predict()][predict.patina_patterns] gives it in wide form, with standard errors and at other
 #'   locations;
-#' * `memberships`: the matrix of all memberships, genes × patterns;
+#' * `memberships`: the matrix of all memberships, genes × patterns, which are soft where a gene is between
+#'   patterns: `print()` tells how many genes have none above 0.9;
 #' * `elbo`: the evidence lower bound after each iteration of the winning run;
 #' * `lengthscale`, `noise` (variance left to a gene within its pattern, of 1), `weights` (the
 #'   patterns' shares of the genes);
 #' * `selection`: a tibble of the `bound` for each `lengthscale` and `n_patterns`, with the number
 #'   of patterns left (`found`), whether the run `converged`, and which was `chosen`;
+#' * `held_out`: if the number was chosen by left-out spots, a tibble of `n_patterns`, their `lengthscale`,
+#'   `r_squared` (the share of the genes' variance that is predicted at left-out spots) and `se` (the
+#'   standard
+#'   error of its difference from the best one); else `NULL`;
 #' * `model`: what `predict()` needs.
 #' @section Errors:
 #' `patina_error_argument` for an argument outside its range, among them more patterns than genes;
@@ -85,6 +98,7 @@ spatial_patterns <- function(
   n_patterns = NULL,
   lengthscale = NULL,
   ...,
+  choose_by = c("held_out", "bound"),
   restarts = 10L,
   seed = 1L,
   assay = "counts",
@@ -103,6 +117,7 @@ spatial_patterns <- function(
   from <- source_options(...)
   settings <- new_settings(normalization, covariates, size_factors, depth)
   approximation <- checked(rlang::arg_match(approximation))
+  choose_by <- checked(rlang::arg_match(choose_by))
   run <- new_run(threads, progress = progress)
   check_pattern_settings(n_patterns, lengthscale, restarts, seed, tolerance, max_iterations, run$call)
 
@@ -144,7 +159,19 @@ spatial_patterns <- function(
     coarser <- scale_grid("lengthscale", input, run$call)
     fit_affordable_patterns(model, y, as.double(lengthscale), coarser, settings, run)
   }
+  held_out <- if (choose_by == "held_out" && length(n_patterns) > 1L) {
+    hold_out_spots(model, y, fit$selection, settings, run)
+  }
+  best <- which(as.logical(held_out$chosen))
+  if (length(best) == 1L && held_out$n_patterns[[best]] != fit$n_patterns) {
+    tried <- fit$selection
+    settings$n_patterns <- held_out$n_patterns[[best]]
+    fit <- fit_patterns(model, y, held_out$lengthscale[[best]], settings, run)
+    tried$chosen <- tried$lengthscale == fit$lengthscale & tried$n_patterns == fit$n_patterns
+    fit$selection <- tried
+  }
   result <- new_patterns(fit, model, chosen$genes, expression$usable)
+  result$held_out <- if (!is.null(held_out)) held_out[names(held_out) != "chosen"]
   say_choice(result, length(n_patterns) > 1L, length(lengthscale) > 1L)
   result
 }
@@ -318,6 +345,100 @@ fit_patterns <- function(model, y, lengthscale, settings, run) {
   best
 }
 
+# Spots to leave out: four quarters in turn of few, a tenth of many.
+few_spots <- 700L
+
+#' How well each number of patterns predicts left-out spots
+#'
+#' @param selection Bounds of all fits, which give each number its lengthscale.
+#' @returns A tibble of `n_patterns`, `lengthscale`, `r_squared`, `se` (of the difference from the best) and
+#'   `chosen`; `NULL` if there are too few spots.
+#' @noRd
+hold_out_spots <- function(model, y, selection, settings, run) {
+  folds <- spot_folds(model$sizes)
+  if (is.null(folds)) {
+    return(NULL)
+  }
+  best <- lapply(split(selection, selection$n_patterns), \(rows) rows[which.max(rows$bound), ])
+  best <- do.call(rbind, best)
+  settings$restarts <- min(settings$restarts, 3L)
+  error <- matrix(0, nrow(y), nrow(best))
+  total <- numeric(nrow(y))
+  if (run$progress) {
+    bar <- cli::cli_progress_bar("Leaving out spots", total = length(folds) * nrow(best))
+  }
+  sample <- rep(seq_along(model$sizes), model$sizes)
+  for (out in folds) {
+    part <- model
+    part$coords <- model$coords[-out, , drop = FALSE]
+    part$sizes <- tabulate(sample[-out], length(model$sizes))
+    center <- colMeans(y[-out, , drop = FALSE])
+    spread <- apply(y[-out, , drop = FALSE], 2L, stats::sd)
+    # a gene may be constant without the left-out spots
+    varies <- spread > 1e-10 * apply(abs(y), 2L, max)
+    train <- y[-out, varies, drop = FALSE]
+    truth <- t((t(y[out, varies, drop = FALSE]) - center[varies]) / spread[varies])
+    total[out] <- rowSums(truth^2)
+    for (i in seq_len(nrow(best))) {
+      settings$n_patterns <- min(best$n_patterns[[i]], ncol(train))
+      quiet <- replace(run, "progress", FALSE)
+      fit <- fit_patterns(part, train, best$lengthscale[[i]], settings, quiet)
+      there <- call_rust(
+        rust_predict_patterns,
+        part$coords,
+        part$sizes,
+        fit$lengthscale,
+        fit$coefficients,
+        fit$weights * ncol(train),
+        fit$noise,
+        model$coords[out, , drop = FALSE],
+        sample[out],
+        model$approximation,
+        run$threads,
+        call = run$call
+      )
+      error[out, i] <- rowSums((truth - there$value %*% t(fit$memberships))^2)
+      if (run$progress) {
+        cli::cli_progress_update(id = bar)
+      }
+    }
+  }
+  if (run$progress) {
+    cli::cli_progress_done(id = bar)
+  }
+  used <- unlist(folds)
+  error <- error[used, , drop = FALSE]
+  total <- sum(total[used])
+  top <- which.min(colSums(error))
+  difference <- error - error[, top]
+  se <- apply(difference, 2L, stats::sd) * sqrt(length(used)) / total
+  r_squared <- 1 - colSums(error) / total
+  tibble::tibble(
+    n_patterns = best$n_patterns,
+    lengthscale = best$lengthscale,
+    r_squared = r_squared,
+    se = se,
+    chosen = seq_along(r_squared) == which(r_squared >= r_squared[[top]] - se)[[1L]]
+  )
+}
+
+#' Rows to leave out in turn, always the same; the user's random numbers stay as they are
+#' @noRd
+spot_folds <- function(sizes) {
+  n <- sum(sizes)
+  if (n < 30L || any(sizes < 4L)) {
+    return(NULL)
+  }
+  parts <- if (n <= few_spots) 4L else 10L
+  # a low-discrepancy order, by sample
+  place <- unlist(lapply(sizes, \(size) order(((seq_len(size) * 0.6180339887498949) %% 1))))
+  start <- rep(cumsum(c(0L, sizes))[seq_along(sizes)], sizes)
+  fold <- integer(n)
+  fold[start + place] <- (sequence(sizes) - 1L) %% parts + 1L
+  folds <- split(seq_len(n), fold)
+  unname(if (n <= few_spots) folds else folds[1L])
+}
+
 #' Put names on what Rust found
 #' @noRd
 new_patterns <- function(fit, model, genes, usable) {
@@ -364,9 +485,17 @@ say_choice <- function(result, several_counts, several_lengthscales) {
   tried <- result$selection
   found <- length(result$weights)
   lone <- tabulate(result$genes$pattern, found) == 1L
+  held_out <- result$held_out
+  predicted <- held_out$r_squared[held_out$n_patterns %in% tried$n_patterns[tried$chosen]]
+  by_spots <- !is.null(held_out) && several_counts
   inform_patina(c(
-    "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} {cli::qty(found)}{?has/have}
-      the highest bound ({round(utils::tail(result$elbo, 1L), 2)}).",
+    if (by_spots) {
+      "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} predict{?s/} left-out spots as well
+        as any number ({round(100 * max(predicted, 0, na.rm = TRUE), 1)} % of the variance)."
+    } else {
+      "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} {cli::qty(found)}{?has/have}
+        the highest bound ({round(utils::tail(result$elbo, 1L), 2)})."
+    },
     i = if (several_counts) {
       "Tried {min(tried$n_patterns)} to {max(tried$n_patterns)} patterns."
     },
@@ -379,7 +508,8 @@ say_choice <- function(result, several_counts, several_lengthscales) {
         {.val {first_few(result$genes$gene[result$genes$pattern %in% which(lone)])}}."
     },
     "!" = if (several_counts && found == max(tried$n_patterns)) {
-      "This is the largest number tried: more may raise the bound further, see {.arg n_patterns}."
+      "This is the largest number tried: more may {if (by_spots) 'predict better' else 'raise the bound
+        further'}, see {.arg n_patterns}."
     }
   ))
 }

@@ -38,7 +38,10 @@ test_that("order of spots, samples and threads change what they should", {
 test_that("the number is chosen by left-out spots", {
   chosen <- spatial_factors(tissue$counts, xy, most = 6, threads = 1)
   expect_identical(chosen$held_out$n_factors, 1:6)
-  expect_identical(ncol(chosen$loadings), which.max(chosen$held_out$r_squared))
+  tried <- chosen$held_out
+  good <- tried$n_factors[tried$r_squared >= max(tried$r_squared) - tried$se]
+  expect_true(ncol(chosen$loadings) %in% good)
+  expect_gte(ncol(chosen$loadings), which.max(tried$r_squared))
 })
 
 test_that("predictions at the spots are the factors, those elsewhere follow them", {

@@ -290,13 +290,14 @@ mod tests {
     fn shared_fields_are_found_and_noise_is_not() {
         let n = 400;
         let locations = irregular(n, 2, 7);
+        let spacing = locations.spacing();
         let mut random = SplitMix64::new(2, &[]);
         let y = Mat::from_fn(n, 140, |i, g| {
             let (x, y) = (locations.coords()[(i, 0)], locations.coords()[(i, 1)]);
-            let field = [(7.0 * x).sin(), (7.0 * y).cos(), 0.0][g % 3];
+            let field = [(x / (3.0 * spacing)).sin(), (y / (3.0 * spacing)).cos(), 0.0][g % 3];
             field + random.normal()
         });
-        let all = || cross_correlations(&locations, y.as_ref(), 0.08).unwrap();
+        let all = || cross_correlations(&locations, y.as_ref(), 1.5 * spacing).unwrap();
         let found = all();
         let (mut extreme, mut shared, mut alike, mut pairs) = (0, 0.0, 0.0, 0.0);
         for i in 0..140 {

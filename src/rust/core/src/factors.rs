@@ -76,6 +76,10 @@ pub struct HeldOut {
     pub n_factors: usize,
     /// The share of the left-out locations' variance, over all genes, that they predict.
     pub r_squared: f64,
+    /// The standard error, over those locations, of its difference from the best number's.
+    pub se: f64,
+    /// Whether the last of them tells something: axes that hardly explain anything are none.
+    pub counts: bool,
 }
 
 /// Factors, in order of the variance that they explain.
@@ -155,6 +159,8 @@ struct Axes {
     smooth: Vec<usize>,
     /// Those that are not.
     others: Vec<usize>,
+    /// How many of the axes explain at least [`LEAST_SHARE`] of what all explain together.
+    number: usize,
     /// What turns loadings, and factors, of the smooth ones.
     loadings: Mat<f64>,
     factors: Mat<f64>,
@@ -162,6 +168,8 @@ struct Axes {
 
 /// Axes that explain less than this share of what the first explains are none.
 const LEAST_AXIS: f64 = 1e-8;
+/// The least share of what is smooth in the genes that a factor must explain to be chosen.
+const LEAST_SHARE: f64 = 0.01;
 
 impl Axes {
     fn of(fit: &Fit) -> Result<Self> {
@@ -173,7 +181,8 @@ impl Axes {
         let (smooth, others): (Vec<usize>, Vec<usize>) =
             (0..fit.smooth.ncols()).partition(|&k| square(k) > LEAST_AXIS);
         if smooth.is_empty() {
-            return Ok(Self { smooth, others, loadings: Mat::zeros(0, 0), factors: Mat::zeros(0, 0) });
+            let empty = || Mat::zeros(0, 0);
+            return Ok(Self { smooth, others, number: 0, loadings: empty(), factors: empty() });
         }
         let no_convergence = || Error::NoConvergence("factors'".to_string());
         let mut inner = gram(&columns(&fit.smooth, &smooth));
@@ -186,10 +195,12 @@ impl Axes {
         let root = function(inner.as_ref(), |x| x.max(floor).sqrt()).ok_or_else(no_convergence)?;
         let unroot = function(inner.as_ref(), |x| x.max(floor).sqrt().recip()).ok_or_else(no_convergence)?;
         let both = times(times(root.as_ref(), outer.as_ref()).as_ref(), root.as_ref());
-        let (_, vectors) = eigen_decreasing(both.as_ref()).ok_or_else(no_convergence)?;
+        let (values, vectors) = eigen_decreasing(both.as_ref()).ok_or_else(no_convergence)?;
+        let least = LEAST_SHARE * values.iter().sum::<f64>();
         Ok(Self {
             smooth,
             others,
+            number: values.iter().filter(|v| **v >= least).count(),
             loadings: times(root.as_ref(), vectors.as_ref()),
             factors: times(unroot.as_ref(), vectors.as_ref()),
         })
@@ -317,10 +328,17 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, held_out: Vec<HeldOut>) -
     }
 }
 
-/// The number that predicts best, the first of equal ones; the largest if no locations could be left out.
+/// The largest number that predicts as well as the best one, within a standard error of the difference: one factor
+/// too many costs little, one too few merges two programs. `most` if no locations could be left out.
 fn best(held_out: &[HeldOut], most: usize) -> usize {
-    let better = |a: &HeldOut, b: &HeldOut| b.r_squared > a.r_squared;
-    held_out.iter().copied().reduce(|a, b| if better(&a, &b) { b } else { a }).map_or(most, |h| h.n_factors)
+    let top = held_out.iter().map(|h| h.r_squared).fold(f64::NEG_INFINITY, f64::max);
+    let first = held_out.iter().find(|h| h.r_squared == top);
+    let as_good = held_out.iter().rfind(|h| h.counts && h.r_squared >= top - h.se);
+    let number = |h: Option<&HeldOut>| h.map_or(0, |h| h.n_factors);
+    match number(first).max(number(as_good)) {
+        0 => most,
+        number => number,
+    }
 }
 
 /// Predicts left-out locations by 1, 2, ... factors.
@@ -332,8 +350,9 @@ fn hold_out(
 ) -> Result<Vec<HeldOut>> {
     let n = locations.len();
     let genes = Genes::new(y)?;
-    let mut explained = vec![0.0; most];
-    let mut whole = 0.0;
+    // What each number of factors leaves of each left-out location.
+    let mut left: Vec<Vec<f64>> = vec![Vec::new(); most];
+    let (mut whole, mut number) = (0.0, most);
     for left_out in folds(locations) {
         let mut out = vec![false; n];
         left_out.iter().for_each(|&row| out[row] = true);
@@ -372,11 +391,16 @@ fn hold_out(
         let loadings = times(loadings.as_ref(), axes.loadings.as_ref());
         // The residuals' sum of squares falls with each axis' prediction.
         let mut residual = Mat::from_fn(left_out.len(), y.ncols(), |i, g| genes.at(left_out[i], g));
-        let square =
-            |m: &Mat<f64>| (0..m.ncols()).map(|g| dot(m.col_as_slice(g), m.col_as_slice(g))).sum::<f64>();
-        let all = square(&residual);
-        whole += all;
-        for (j, explained) in explained.iter_mut().enumerate() {
+        let squares = |m: &Mat<f64>| {
+            let mut sums = vec![0.0; m.nrows()];
+            for g in 0..m.ncols() {
+                sums.iter_mut().zip(m.col_as_slice(g)).for_each(|(sum, x)| *sum += x * x);
+            }
+            sums
+        };
+        whole += squares(&residual).iter().sum::<f64>();
+        number = number.min(axes.number);
+        for (j, left) in left.iter_mut().enumerate() {
             if j < axes.smooth.len() {
                 for g in 0..y.ncols() {
                     let loading = loadings[(g, j)];
@@ -384,19 +408,27 @@ fn hold_out(
                     column.iter_mut().zip(fields.col_as_slice(j)).for_each(|(r, f)| *r -= loading * f);
                 }
             }
-            *explained += all - square(&residual);
+            left.extend(squares(&residual));
         }
     }
-    let r_squared = |explained: &f64| explained / whole;
     if whole == 0.0 {
         return Ok(Vec::new());
     }
-    Ok(explained
-        .iter()
-        .map(r_squared)
-        .zip(1..)
-        .map(|(r_squared, n_factors)| HeldOut { n_factors, r_squared })
-        .collect())
+    let sum = |x: &[f64]| x.iter().sum::<f64>();
+    let top = (1..most).fold(0, |best, j| if sum(&left[j]) < sum(&left[best]) { j } else { best });
+    let one = |(j, mine): (usize, &Vec<f64>)| {
+        let n = mine.len() as f64;
+        let difference: Vec<f64> = mine.iter().zip(&left[top]).map(|(a, b)| a - b).collect();
+        let mean = sum(&difference) / n;
+        let variance = difference.iter().map(|d| (d - mean) * (d - mean)).sum::<f64>() / (n - 1.0).max(1.0);
+        HeldOut {
+            n_factors: j + 1,
+            r_squared: 1.0 - sum(mine) / whole,
+            se: (n * variance).sqrt() / whole,
+            counts: j < number,
+        }
+    };
+    Ok(left.iter().enumerate().map(one).collect())
 }
 
 /// Rows to leave out, in turn: a fold of each sample, by chance but always the same.
