@@ -116,25 +116,32 @@ depth_normalizer <- function(depth, rates, weights, spread, regress = identity) 
   force(weights)
   force(spread)
   force(regress)
+  # a call and no more: it is sent to workers with its code
   normalizer <- function(block, genes, threads = 1L) {
-    rates <- rates[, genes, drop = FALSE]
-    residuals <- depth_residuals(depth, block, rates, weights[genes], spread, threads)
-    if (ncol(depth$covariates) > 0L) {
-      depth$covariates <- depth$covariates[, 0L, drop = FALSE]
-      whole <- depth_residuals(depth, block, rates, weights[genes], list(tau = 0), threads)
-      size <- \(x) colSums((x - rep(colMeans(x), each = nrow(x)))^2)
-      explained <- size(residuals) <= 1e-20 * size(whole)
-      explained[is.na(explained)] <- FALSE
-      if (any(explained)) {
-        attr(residuals, "explained") <- explained
-      }
-    }
-    regress(residuals)
+    beside_depth(block, genes, depth, rates, weights, spread, regress, threads)
   }
   structure(
     normalizer,
     combinations = \(groups) depth_combinations(depth, rates, weights, spread, regress, groups)
   )
+}
+
+#' A block's residuals beside depth and covariates; the attribute `explained` says which genes these explain
+#' @noRd
+beside_depth <- function(block, genes, depth, rates, weights, spread, regress, threads) {
+  rates <- rates[, genes, drop = FALSE]
+  residuals <- depth_residuals(depth, block, rates, weights[genes], spread, threads)
+  if (ncol(depth$covariates) > 0L) {
+    depth$covariates <- depth$covariates[, 0L, drop = FALSE]
+    whole <- depth_residuals(depth, block, rates, weights[genes], list(tau = 0), threads)
+    size <- \(x) colSums((x - rep(colMeans(x), each = nrow(x)))^2)
+    explained <- size(residuals) <= 1e-20 * size(whole)
+    explained[is.na(explained)] <- FALSE
+    if (any(explained)) {
+      attr(residuals, "explained") <- explained
+    }
+  }
+  regress(residuals)
 }
 
 depth_residuals <- function(depth, block, rates, weights, spread, threads) {

@@ -70,7 +70,11 @@ seurat_assay <- function(x, assay, images, arg, call) {
 seurat_layer <- function(assay, layer, name, arg, call) {
   # Seurat 5 has layers, Seurat 4 had slots
   has_layers <- exists("LayerData", asNamespace("SeuratObject"))
-  known <- if (has_layers) SeuratObject::Layers(assay) else c("counts", "data", "scale.data")
+  known <- if (has_layers) {
+    getExportedValue("SeuratObject", "Layers")(assay)
+  } else {
+    c("counts", "data", "scale.data")
+  }
   chosen <- if (layer %in% known) layer else known[startsWith(known, paste0(layer, "."))]
   if (identical(layer, "scale")) {
     chosen <- character()
@@ -87,7 +91,7 @@ seurat_layer <- function(assay, layer, name, arg, call) {
   }
   parts <- lapply(chosen, function(part) {
     values <- if (has_layers) {
-      SeuratObject::LayerData(assay, layer = part)
+      getExportedValue("SeuratObject", "LayerData")(assay, layer = part)
     } else {
       SeuratObject::GetAssayData(assay, slot = part)
     }

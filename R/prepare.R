@@ -46,7 +46,8 @@ prepare <- function(x, coords, assay, from, sample_info, sample_id, settings, ru
 #'
 #' @param threads The user's `threads` argument, or `NULL`.
 #' @noRd
-resolve_threads <- function(threads = NULL, call = rlang::caller_env(), cores = parallel::detectCores()) {
+resolve_threads <- function(threads = NULL, call = rlang::caller_env(), cores = NULL) {
+  cores <- cores %||% parallel::detectCores()
   cores <- if (is.na(cores)) 1L else cores
   threads <- threads %||% getOption("patina.threads")
   if (is.null(threads)) {

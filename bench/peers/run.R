@@ -23,11 +23,11 @@ methods <- c("patina", "patina, anscombe", names(python), "SPARK-X", "nnSVG")
 
 # Running -----------------------------------------------------------------------------------------
 
-# What takes more than minutes is left out: SpatialDE above 700 spots and on all but the first of several copies of
-# 2,000 genes; nnSVG likewise.
+# What takes more than minutes is left out: SpatialDE above 700 spots, on a whole transcriptome, and on all but the
+# first of several copies of 2,000 genes; nnSVG likewise.
 too_slow <- function(method, set) {
   slow <- method %in% c("SpatialDE", "nnSVG")
-  slow && (grepl("3600|20000|1024", set) || grepl("^level.*[23]$", set))
+  slow && (grepl("3600|20000|1024|layers_bulb", set) || grepl("^level.*[23]$", set))
 }
 
 run_one <- function(method, set) {
