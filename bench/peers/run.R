@@ -164,7 +164,7 @@ write_table <- function(table, name) {
   rownames(table) <- NULL
   cat("\n", name, "\n", sep = "")
   print(table, row.names = FALSE)
-  write.csv(table, file.path(results, paste0("peers_", name, ".csv")), row.names = FALSE, quote = 2L)
+  write.csv(table, file.path(results, paste0("peers_", name, ".csv")), row.names = FALSE)
 }
 
 if (!dir.exists(file.path(folder, "data"))) {
