@@ -484,6 +484,10 @@ impl Gene<'_> {
         let Some(best) = best else {
             return GeneFit { calibrated, ..GeneFit::untested(Status::NotConverged) };
         };
+        // Values whose squares are just within the range of doubles have variances that are not.
+        if best.iter().any(|fit| !(fit.var_spatial.is_finite() && fit.var_noise.is_finite())) {
+            return GeneFit::untested(Status::NonFinite);
+        }
         GeneFit { status: Status::Ok, loglik_null, by: FittedBy::Likelihood, best, calibrated }
     }
 
