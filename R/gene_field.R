@@ -41,12 +41,12 @@
 #' tissue <- example_tissue(n_spots = 200, n_genes = 40)
 #' coords <- tissue$sample_info[c("x", "y")]
 #' results <- spatial_test(tissue$counts, coords, threads = 1)
-#' field <- predict(results, tissue$counts, coords, genes = "gene002", threads = 1)
+#' field <- predict(results, tissue$counts, coords, genes = "gene02", threads = 1)
 #' field
 #' plot_gene_field(field)
 #' # on a line through the tissue
 #' line <- data.frame(x = seq(2, 12), y = 6)
-#' predict(results, tissue$counts, coords, genes = "gene002", newcoords = line, threads = 1)
+#' predict(results, tissue$counts, coords, genes = "gene02", newcoords = line, threads = 1)
 predict.patina_test <- function(
   object,
   x,
@@ -184,7 +184,7 @@ fields_of_genes <- function(results, genes, call) {
 #' tissue <- example_tissue(n_spots = 200, n_genes = 40)
 #' coords <- tissue$sample_info[c("x", "y")]
 #' results <- spatial_test(tissue$counts, coords, threads = 1)
-#' field <- predict(results, tissue$counts, coords, genes = c("gene002", "gene004"), threads = 1)
+#' field <- predict(results, tissue$counts, coords, genes = c("gene02", "gene04"), threads = 1)
 #' plot_gene_field(field)
 plot_gene_field <- function(
   field,

@@ -72,7 +72,8 @@ without_noise <- function(table, input, call) {
   left_out <- first_few(signif(table$lengthscale[noise], 3), 10L)
   models <- unique(table$model[noise])
   message <- c(
-    "{sum(noise)} of {.arg lengthscales} {?is/are} too short for the {.val {models}} kernel{?s}: {left_out}.",
+    "{sum(noise)} of {.arg lengthscales} {cli::qty(sum(noise))}{?is/are} too short for the {.val {models}}
+      kernel{?s}: {left_out}.",
     x = "The two nearest spots are {signif(nearest, 3)} apart, and no two would be correlated."
   )
   if (all(noise)) {

@@ -167,7 +167,8 @@ match_genes <- function(genes, known, arg, call) {
   if (length(absent) > 0L) {
     abort_patina(
       c(
-        "{length(absent)} of {.arg {arg}} {?is/are} not in {.arg x}: {.val {first_few(absent)}}.",
+        "{length(absent)} of {.arg {arg}} {cli::qty(length(absent))}{?is/are} not in {.arg x}:
+          {.val {first_few(absent)}}.",
         i = "Genes of {.arg x} are named like {.val {first_few(known, 3L)}}."
       ),
       class = "names",
@@ -199,8 +200,8 @@ match_names <- function(names, known, what, call) {
   if (length(absent) > 0L) {
     warn_patina(
       c(
-        "{length(absent)} {what}{cli::qty(length(absent))}{?s} of {.arg results} {?is/are} not in
-          {.arg spe}.",
+        "{length(absent)} {what}{cli::qty(length(absent))}{?s} of {.arg results}
+          {cli::qty(length(absent))}{?is/are} not in {.arg spe}.",
         i = "Left out: {.val {first_few(absent)}}."
       ),
       class = paste0("unknown_", what, "s")
