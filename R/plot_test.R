@@ -5,7 +5,8 @@
 #' Significant genes are on top, the spatial ones on the right. Points are the larger the more certain
 #' their fraction of spatial variance is, by the width of its 95 % interval. The dashed line is the
 #' largest p-value that passes the false discovery rate. The axis is made from `log10_pval`, so p-values
-#' far below the smallest double have their place.
+#' far below the smallest double have their place. Genes that are no hits are drawn as points up to
+#' 2,000 of them, beyond as a density: tiles, the darker the more genes they hold.
 #'
 #' @param results Result of [spatial_test()], possibly filtered. Genes without a p-value are left
 #'   out.
@@ -46,8 +47,15 @@ plot_test <- function(
   data <- test_points(results, models, fdr, pseudo_genes)
   points <- data[!data$pseudo, ]
   pseudo <- data[data$pseudo, ]
+  crowd <- points[points$group == "other", ]
+  if (nrow(crowd) > max_single_points) {
+    points <- points[points$group != "other", ]
+  } else {
+    crowd <- crowd[0L, ]
+  }
 
   ggplot2::ggplot(data, ggplot2::aes(x = .data$fsv, y = .data$neg_log10_pval)) +
+    density_layers(crowd, height = max(data$neg_log10_pval)) +
     ggplot2::geom_point(
       ggplot2::aes(colour = .data$group, size = .data$uncertainty),
       data = points,
@@ -79,6 +87,42 @@ plot_test <- function(
     threshold_layers(fdr_threshold(data, fdr), fdr) +
     (if (nrow(pseudo) > 0L) ggplot2::geom_point(data = pseudo, shape = 4, size = 3, stroke = 1.2)) +
     label_layer(labelled_points(points, pseudo, n_labels))
+}
+
+# Genes without a signal beyond this number are drawn as a density: their points would only cover each other.
+max_single_points <- 2000L
+
+#' Many genes as tiles, the darker the more of them; nothing without genes
+#' @noRd
+density_layers <- function(crowd, height) {
+  if (nrow(crowd) == 0L) {
+    return(NULL)
+  }
+  number <- format(nrow(crowd), big.mark = ",")
+  list(
+    ggplot2::geom_bin_2d(
+      ggplot2::aes(fill = ggplot2::after_stat(.data$count)),
+      data = crowd,
+      breaks = list(
+        x = tile_edges(crowd$fsv, 60),
+        # tiles of about the same height whatever the hits' p-values, but never a few bars
+        y = tile_edges(crowd$neg_log10_pval, max(60 * max(crowd$neg_log10_pval) / height, 15))
+      )
+    ),
+    ggplot2::scale_fill_gradient(
+      name = paste0("not significant:\n", number, ", in a tile"),
+      low = "grey92",
+      high = "grey35",
+      trans = "log10",
+      guide = ggplot2::guide_colourbar(order = 3, barheight = ggplot2::unit(4, "lines"))
+    )
+  )
+}
+
+#' Edges of tiles from 0 to the largest value
+#' @noRd
+tile_edges <- function(values, n) {
+  seq(0, max(values, 1e-6), length.out = ceiling(n) + 1)
 }
 
 #' The genes that have a place in the picture, those to be drawn on top last

@@ -64,3 +64,18 @@ test_that("pictures of a test", {
   expect_picture("test", plot_test(fake_test(), n_labels = 0))
   expect_picture("test with models", plot_test(fake_test(), fake_models(), n_labels = 0))
 })
+
+test_that("many genes without a signal are a density, hits stay points", {
+  few <- fake_test()
+  crowd <- few[rep(which(few$gene == "gene40"), 2500L), ]
+  crowd$fsv <- seq(0, 1, length.out = 2500L)
+  crowd$log10_pval <- -seq(0, 1, length.out = 2500L)
+  many <- rbind(few, crowd)
+  plot <- plot_test(many)
+  expect_no_warning(expect_draws(plot))
+  tiles <- ggplot2::layer_data(plot, 1L)
+  others <- many$gene != "log_total_count" & !is.na(many$log10_pval) & !(many$qval < 0.05 & !is.na(many$qval))
+  expect_equal(sum(tiles$count), sum(others))
+  expect_equal(nrow(ggplot2::layer_data(plot, 2L)), sum(few$qval[1:40] < 0.05))
+  expect_no_warning(expect_draws(plot_test(crowd)))
+})
