@@ -196,3 +196,103 @@ test_that("results of all genes are stored and are had back in order, whatever t
     )
   }
 })
+
+# Objects of the package Seurat itself: Visium of both kinds and Slide-seq; counts in the assay "Spatial".
+seurat_slide <- function(kind, assay) {
+  seurat <- function(name) getExportedValue("Seurat", name)
+  class <- function(name) methods::getClass(name, where = asNamespace("Seurat"))
+  counts <- Matrix::Matrix(tissue$counts, sparse = TRUE)
+  withr::local_options(Seurat.object.assay.version = if (assay == "Assay5") "v5" else "v3")
+  object <- suppressWarnings(SeuratObject::CreateSeuratObject(counts, assay = "Spatial"))
+  # the image has its spots in an order of its own
+  cells <- rev(colnames(counts))
+  places <- tissue$coords[cells, c("x", "y")]
+  picture <- array(0.5, c(10L, 10L, 3L))
+  factors <- seurat("scalefactors")(spot = 0.5, fiducial = 0.7, hires = 1, lowres = 0.1)
+  image <- switch(
+    kind,
+    VisiumV1 = methods::new(
+      class("VisiumV1"),
+      image = picture,
+      scale.factors = factors,
+      coordinates = data.frame(
+        tissue = 1L,
+        row = seq_along(cells),
+        col = seq_along(cells),
+        imagerow = places$y,
+        imagecol = places$x,
+        row.names = cells
+      ),
+      spot.radius = 0.1,
+      assay = "Spatial",
+      key = "slice1_"
+    ),
+    VisiumV2 = {
+      field <- SeuratObject::CreateFOV(
+        data.frame(x = places$x, y = places$y, cell = cells),
+        type = "centroids",
+        radius = 0.5,
+        assay = "Spatial",
+        key = "slice1_"
+      )
+      methods::new(
+        class("VisiumV2"),
+        boundaries = field@boundaries,
+        molecules = field@molecules,
+        assay = "Spatial",
+        key = "slice1_",
+        image = picture,
+        scale.factors = factors
+      )
+    },
+    SlideSeq = methods::new(
+      class("SlideSeq"),
+      assay = "Spatial",
+      key = "slice1_",
+      coordinates = data.frame(x = places$x, y = places$y, row.names = cells)
+    )
+  )
+  object[["slice1"]] <- image
+  object
+}
+
+# What Seurat's own search leaves in an object, if it ends.
+searched_by_seurat <- function(object) {
+  seurat <- function(name) getExportedValue("Seurat", name)
+  suppressMessages(suppressWarnings({
+    object <- seurat("NormalizeData")(object, verbose = FALSE)
+    object <- seurat("ScaleData")(object, features = rownames(object), verbose = FALSE)
+    tryCatch(
+      seurat("FindSpatiallyVariableFeatures")(
+        object,
+        assay = "Spatial",
+        features = rownames(object),
+        selection.method = "moransi",
+        verbose = FALSE
+      ),
+      error = \(cnd) object
+    )
+  }))
+}
+
+test_that("Visium and Slide-seq objects give the numbers of a matrix, where Seurat's own search fails too", {
+  skip_if_not_installed("Seurat", "5.2.0")
+  # the axes have names of their own in each kind
+  numbers <- function(results) structure(results, patina = NULL)
+  expected <- numbers(as_matrix(colnames(tissue$counts), NULL))
+  for (assay in seurat_kinds()) {
+    for (kind in c("VisiumV1", "VisiumV2", "SlideSeq")) {
+      object <- suppressWarnings(seurat_slide(kind, assay))
+      results <- spatial_test(object, threads = 1)
+      expect_identical(numbers(results), expected)
+      # The calls that users report as failing: a search on an assay with layers, then asking for its genes
+      # ("'layer' must be a single non-empty string", "undefined columns selected", "cannot xtfrm data frames").
+      # What is left in the object does not matter here, and the genes can be asked for.
+      object <- searched_by_seurat(object)
+      expect_identical(numbers(spatial_test(object, threads = 1)), expected)
+      added <- add_results(object, results, variable_features = 3)
+      expect_identical(SeuratObject::VariableFeatures(added[["Spatial"]]), top_genes(results, 3)$gene)
+      expect_identical(added[["Spatial"]][[]]$patina_pval, results$pval)
+    }
+  }
+})
