@@ -14,7 +14,7 @@
 #' @param spe A `SummarizedExperiment`, or what inherits from it: `SingleCellExperiment`,
 #'   `SpatialExperiment`; a Seurat object; or the path of an AnnData file (`.h5ad`).
 #' @param results Result of [spatial_test()], [model_search()] (both possibly filtered) or
-#'   [spatial_patterns()], [spatial_factors()] or [spatial_domains()].
+#'   [spatial_patterns()], [spatial_factors()], [spatial_domains()] or [gene_correlation()].
 #' @param columns Names of columns of a test or model search to add, without the prefix; by default all.
 #' @param ... For Seurat objects: `assay`, the assay whose genes get the columns (by default the one that
 #'   `spatial_test()` takes), and `variable_features`: `TRUE` makes the genes with `qval` below 0.05 the
@@ -32,7 +32,8 @@
 #'   columns);
 #' * for factors, `colData` columns `patina_factor_1`, ..., `rowData` columns `patina_loading_1`, ..., and a
 #'   `reducedDim` named `patina_factors`;
-#' * for domains, `colData` columns `patina_domain` and `patina_domain_probability`.
+#' * for domains, `colData` columns `patina_domain` and `patina_domain_probability`;
+#' * for correlations of genes, `rowData` columns `patina_module` and `patina_silhouette`.
 #'
 #' In a Seurat object, the assay's meta features stand for `rowData` and the object's meta data for
 #' `colData`; in
@@ -171,6 +172,14 @@ new_columns <- function(results, columns, call = rlang::caller_env()) {
   if (inherits(results, "patina_factors")) {
     return(factor_columns(results))
   }
+  if (inherits(results, "patina_correlation")) {
+    modules <- results$modules
+    return(list(
+      genes = modules$gene,
+      of_genes = list(patina_module = modules$module, patina_silhouette = modules$silhouette),
+      results = results
+    ))
+  }
   check_patterns(results, "results", call)
   table <- results$patterns
   ids <- sort(unique(table$pattern))
@@ -271,9 +280,11 @@ add_to_seurat <- function(
   checked(rlang::check_installed("SeuratObject", "to add results to Seurat objects."))
   assay <- seurat_assay(seurat, assay, seurat_images(seurat, image, "image", call), "spe", call)
   genes <- rownames(seurat[[assay]])
-  columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
-  table <- as.data.frame(columns, optional = TRUE, row.names = genes)
-  seurat[[assay]] <- SeuratObject::AddMetaData(seurat[[assay]], table)
+  if (length(added$of_genes) > 0L) {
+    columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
+    table <- as.data.frame(columns, optional = TRUE, row.names = genes)
+    seurat[[assay]] <- SeuratObject::AddMetaData(seurat[[assay]], table)
+  }
   if (!identical(variable_features, FALSE)) {
     SeuratObject::VariableFeatures(seurat[[assay]]) <- spatial_features(
       added$results,

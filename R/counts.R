@@ -89,7 +89,9 @@ report_counts <- function(input, summary) {
 
 #' Warn of spots that hardly have counts
 #' @noRd
-report_junk_spots <- function(spots, totals) {
+#' @param done What is done about them.
+#' @returns Their positions, invisibly.
+report_junk_spots <- function(spots, totals, done = "what they can do is bounded") {
   middle <- stats::median(totals)
   far <- stats::mad(log(totals[totals > 0]))
   junk <- which(totals > 0 & totals < junk_share * middle & log(totals) < log(middle) - 4 * far)
@@ -98,11 +100,12 @@ report_junk_spots <- function(spots, totals) {
       c(
         "{length(junk)} spot{?s} {?has/have} far fewer counts than the others: {.val {first_few(spots[junk])}}
           (at most {max(totals[junk])}; the median is {middle}).",
-        i = "They tell next to nothing, and what they can do is bounded. {.fun filter_spots} leaves them out."
+        i = "They tell next to nothing, and {done}. {.fun filter_spots} leaves them out."
       ),
       class = "junk_spots"
     )
   }
+  invisible(junk)
 }
 
 #' Which genes of a raw block can be tested

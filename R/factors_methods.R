@@ -55,9 +55,8 @@ factor_genes <- function(x, k, n) {
 #' @param object A result of [spatial_factors()].
 #' @inheritParams predict.patina_patterns
 #' @param wide One row for each location, with columns `factor_1`, `se_1`, ...?
-#' @returns A tibble with `spot` (at the spots only), the coordinates, `factor`, `value` and `se`, one
-#'   row for
-#'   each location and factor, or wide.
+#' @returns A tibble with `spot` and (of several) `sample` (at the spots only), the coordinates, `factor`,
+#'   `value` and `se`, one row for each location and factor, or wide.
 #' @section Errors:
 #' `patina_error_coords` if `newcoords` has other columns than the fit or values that are not
 #' finite; `patina_error_argument` if `sample_id` does not fit.
@@ -78,16 +77,24 @@ predict.patina_factors <- function(
   checked(rlang::check_dots_empty())
   call <- rlang::current_env()
   check_flag(wide)
+  threads <- resolve_threads(threads, call)
   model <- object$model
   if (is.null(newcoords)) {
-    back <- order(model$order)
     values <- as.matrix(object$factors[colnames(object$loadings)])
-    places <- c(list(spot = model$spots), as.data.frame(model$coords[back, , drop = FALSE]))
+    places <- as.list(object$factors[setdiff(names(object$factors), colnames(object$loadings))])
     return(factor_table(places, list(value = unname(values), se = model$std_errors), wide))
   }
   new <- match_new_coords(newcoords, colnames(model$coords), call)
   sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), call)
-  fit <- call_rust(
+  factor_table(as.data.frame(new), predict_fields(model, new, sample, threads), wide)
+}
+
+#' The posterior of factors at new places
+#' @param sample Numbers of their samples.
+#' @returns A list of `value` and `se`, places × factors.
+#' @noRd
+predict_fields <- function(model, new, sample, threads) {
+  call_rust(
     rust_predict_factors,
     model$coords,
     model$sizes,
@@ -96,10 +103,9 @@ predict.patina_factors <- function(
     model$kernels$delta,
     model$kernels$prior,
     new,
-    sample,
-    resolve_threads(threads)
+    as.integer(sample),
+    threads
   )
-  factor_table(as.data.frame(new), fit, wide)
 }
 
 #' One row for each place and factor, or (wide) one column for each factor

@@ -15,7 +15,8 @@
 #'
 #' @param object A result of [spatial_test()] for the genes, with the kernel SE.
 #' @param x,coords What was tested.
-#' @param genes Names of genes; by default the four with the smallest p-values.
+#' @param genes Names of genes, or a table with a column `gene`, such as some rows of `object`; by default
+#'   the four with the smallest p-values.
 #' @param newcoords Places in the units of `coords`: a data.frame or matrix with a row for each place, or
 #'   a vector if there is one coordinate. `NULL` means the spots.
 #' @param ... `layer`, `image` and `fov`, as for [spatial_test()].
@@ -77,6 +78,7 @@ predict.patina_test <- function(
   tested <- fields_of_genes(object, genes %||% top_genes(object, 4)$gene, run$call)
   prepared <- prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
   input <- prepared$input
+  check_same_spots(object, sum(sample_order(input)$sizes), run$call)
   index <- match_genes(tested$gene, input$genes, "genes", run$call)
   y <- prepared$normalizer(input_block(input, index, run$call), index, run$threads)
 
@@ -144,9 +146,29 @@ predict.patina_test <- function(
   )
 }
 
+#' Check that as many spots are given as were tested
+#' @noRd
+check_same_spots <- function(results, n, call) {
+  tested <- attr(results, "patina")$n
+  if (!is.null(tested) && tested != n) {
+    abort_patina(
+      c(
+        "{.arg x} has {n} spot{?s}, and {tested} were tested.",
+        i = "Give the expression that {.arg object} is the result of."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+}
+
 #' The rows of a test that have a field
 #' @noRd
 fields_of_genes <- function(results, genes, call) {
+  if (is.data.frame(genes)) {
+    check_columns(genes, "gene", "genes", call)
+    genes <- genes$gene
+  }
   index <- match_genes(genes, results$gene, "genes", call)
   rows <- results[index, ]
   bad <- which(!(rows$model %in% "SE") | !is.finite(rows$delta) | !is.finite(rows$var_noise))

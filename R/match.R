@@ -156,7 +156,11 @@ match_genes <- function(genes, known, arg, call) {
     abort_patina(
       c(
         "{.arg {arg}} must be names of genes, or a table of results with at least one row.",
-        x = "It is {.obj_type_friendly {genes}} of length {length(genes)}."
+        x = if (anyNA(genes)) {
+          "{sum(is.na(genes))} of its {length(genes)} elements {cli::qty(sum(is.na(genes)))}{?is/are} NA."
+        } else {
+          "It is {.obj_type_friendly {genes}} of length {length(genes)}."
+        }
       ),
       class = "argument",
       call = call

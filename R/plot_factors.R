@@ -78,8 +78,8 @@ plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = 
   data <- tibble::tibble(
     spot = domains$spot,
     sample = domains[["sample"]],
-    x = places[[1L]],
-    y = if (length(places) > 1L) places[[2L]] else 0,
+    x = places$x,
+    y = places$y %||% 0,
     domain = domains$domain,
     probability = domains$probability
   )

@@ -52,8 +52,12 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   checked(rlang::check_dots_empty())
   call <- rlang::current_env()
   check_factors(factors)
-  model <- factors$model
-  n <- length(model$spots)
+  threads <- resolve_threads(threads, call)
+  places <- factors$factors
+  coords <- as.matrix(places[colnames(factors$model$coords)])
+  sample <- places[["sample"]]
+  order <- if (is.null(sample)) seq_len(nrow(places)) else order(sample)
+  n <- nrow(places)
   n_domains <- n_domains %||% seq.int(2L, min(10L, n - 1L))
   if (
     !rlang::is_integerish(n_domains, finite = TRUE) ||
@@ -70,18 +74,18 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   values <- factors$totals %*% within$whiten
   fit <- call_rust(
     rust_find_domains,
-    model$coords,
-    model$sizes,
-    unname(values[model$order, , drop = FALSE]),
+    coords[order, , drop = FALSE],
+    if (is.null(sample)) n else as.integer(table(sample)),
+    unname(values[order, , drop = FALSE]),
     rep(1, ncol(values)),
     sort(unique(as.integer(n_domains))),
-    resolve_threads(threads)
+    threads
   )
-  back <- order(model$order)
+  back <- order(order)
   found <- ncol(fit$probabilities)
   domain <- fit$labels[back]
   probability <- fit$probabilities[back, , drop = FALSE][cbind(seq_len(n), domain)]
-  table <- factors$factors[setdiff(names(factors$factors), colnames(factors$loadings))]
+  table <- places[setdiff(names(places), colnames(factors$loadings))]
   table$domain <- factor(domain, seq_len(found))
   table$probability <- probability
   tried <- tibble::tibble(n_domains = fit$n_domains, criterion = fit$criterion)
@@ -100,12 +104,8 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
     patina = list(
       criterion = tried,
       beta = fit$beta,
-      means = matrix(
-        fit$means,
-        ncol = ncol(factors$loadings),
-        dimnames = list(NULL, colnames(factors$loadings))
-      ),
-      coords = colnames(model$coords),
+      means = domain_means(fit$means, within, factors),
+      coords = colnames(coords),
       version = utils::packageVersion("patina")
     )
   )

@@ -12,6 +12,9 @@
 #' turned obliquely so that most genes load on few factors (promax), so factors may be correlated.
 #' The result is the same on every run, for any number of threads.
 #'
+#' With `normalization = "log"`, spots with next to no counts take no part, with a warning: factors there are
+#' predicted from the spots around.
+#'
 #' @section Which to use, patterns or factors:
 #' [spatial_patterns()] (automatic expression histology) answers "which genes go together": each gene
 #' has one pattern. Spots have no such place in it, and values of patterns are a poor map of
@@ -114,15 +117,15 @@ spatial_factors <- function(
     prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
   }
   input <- prepared$input
-  spots <- sample_order(input, copies = TRUE)
+  spots <- without_junk(sample_order(input, copies = TRUE), prepared$junk, input$sample_id)
   chosen <- if (is.null(genes)) {
     index <- most_spatial(prepared, spots)
     list(genes = input$genes[index], index = index)
   } else {
     choose_genes(genes, input, "genes", run$call)
   }
-  expression <- pattern_expression(prepared, chosen$index)
-  check_n_factors(n_factors, ncol(expression$y), input$n_spots, run$call)
+  expression <- pattern_expression(prepared, chosen$index, spots$order)
+  check_n_factors(n_factors, ncol(expression$y), length(spots$order), run$call)
   if (progress) {
     cli::cli_progress_step("Finding factors of {ncol(expression$y)} genes")
   }
@@ -131,18 +134,13 @@ spatial_factors <- function(
     order = spots$order,
     sizes = spots$sizes,
     sample_id = input$sample_id,
-    spots = input$spots,
     normalization = normalization
   )
-  y <- expression$y
-  if (!is.null(input$sample_id)) {
-    y <- y[spots$order, , drop = FALSE]
-  }
   fit <- call_rust(
     rust_find_factors,
     model$coords,
     model$sizes,
-    y,
+    expression$y,
     as.integer(n_factors %||% 0L),
     as.integer(most),
     as.double(lengthscale %||% numeric()),
@@ -150,7 +148,7 @@ spatial_factors <- function(
     run$threads,
     call = run$call
   )
-  new_factors(fit, model, chosen$genes[expression$usable], input)
+  new_factors(fit, model, chosen$genes[expression$usable], input, run)
 }
 
 #' Log-normalised counts, as `prepare()` gives others
@@ -160,11 +158,26 @@ prepare_log <- function(x, coords, assay, from, sample_info, sample_id, covariat
   input <- find_copies(input, run$call)
   summary <- summarize_counts(input, run$call)
   check_totals(summary$totals, input$spots, run$call)
-  size <- summary$totals / stats::median(summary$totals)
+  junk <- report_junk_spots(input$spots, summary$totals, "factors there come from the spots around")
+  good <- setdiff(seq_along(summary$totals), junk)
+  size <- summary$totals / stats::median(summary$totals[good])
   design <- covariate_matrix(covariates %||% ~1, input$samples, input$spots, run$call)
   regress <- new_regression(design, input$sample_id)
   normalizer <- function(block, genes, threads = 1L) regress(log1p(block / size))
-  list(input = input, normalizer = normalizer, run = run)
+  list(input = input, normalizer = normalizer, run = run, junk = junk)
+}
+
+# A sample keeps its spots with few counts if fewer others than this would be left.
+least_left <- 5L
+
+#' Spots without those with next to no counts
+#' @noRd
+without_junk <- function(spots, junk, sample_id) {
+  sample <- if (is.null(sample_id)) rep(1L, length(spots$order)) else as.integer(sample_id)[spots$order]
+  good <- !spots$order %in% junk
+  left <- tabulate(sample[good], length(spots$sizes))
+  kept <- good | left[sample] < least_left
+  list(order = spots$order[kept], sizes = tabulate(sample[kept], length(spots$sizes)))
 }
 
 check_n_factors <- function(n_factors, n_genes, n_spots, call) {
@@ -229,15 +242,23 @@ most_spatial <- function(prepared, spots) {
 
 #' Put names on what Rust found
 #' @noRd
-new_factors <- function(fit, model, genes, input) {
+new_factors <- function(fit, model, genes, input, run) {
   ids <- seq_len(ncol(fit$values))
   names <- paste0("factor_", ids)
-  back <- order(model$order)
   named <- function(x, rows) matrix(x, ncol = length(ids), dimnames = list(rows, names))
-  values <- fit$values[back, , drop = FALSE]
-  model$std_errors <- fit$std_errors[back, , drop = FALSE]
   model$seen <- fit$seen
   model$kernels <- tibble::as_tibble(fit$summary[c("lengthscale", "delta", "prior", "own")])
+  others <- setdiff(seq_len(input$n_spots), model$order)
+  whole <- function(of_order, of_others) {
+    rbind(of_order, of_others)[order(c(model$order, others)), , drop = FALSE]
+  }
+  around <- if (length(others) > 0L) {
+    sample <- if (is.null(input$sample_id)) 1L else as.integer(input$sample_id)[others]
+    predict_fields(model, input$coords[others, , drop = FALSE], rep_len(sample, length(others)), run$threads)
+  }
+  values <- whole(fit$values, around$value)
+  totals <- whole(fit$totals, around$value)
+  model$std_errors <- whole(fit$std_errors, around$se)
   model$noise <- stats::setNames(fit$noise, genes)
   held_out <- if (length(fit$held_out$n_factors) > 0L) tibble::as_tibble(fit$held_out)
   structure(
@@ -254,7 +275,7 @@ new_factors <- function(fit, model, genes, input) {
       loadings = named(fit$loadings, genes),
       summary = tibble::tibble(factor = ids, !!!fit$summary[c("variance", "lengthscale", "smooth")]),
       held_out = held_out,
-      totals = named(fit$totals[back, , drop = FALSE], input$spots),
+      totals = named(totals, input$spots),
       model = model
     ),
     class = "patina_factors"

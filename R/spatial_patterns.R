@@ -193,18 +193,27 @@ check_pattern_settings <- function(n_patterns, lengthscale, restarts, seed, tole
 }
 
 #' Normalised expression of the genes that can be used, centred within samples
+#' @param spots Which spots; `NULL` means all.
 #' @returns A list: `y`, spots × usable genes, and `usable`, for each gene.
 #' @noRd
-pattern_expression <- function(prepared, index) {
+pattern_expression <- function(prepared, index, spots = NULL) {
   input <- prepared$input
   block <- input_block(input, index, prepared$run$call)
   status <- gene_status(block)
   usable <- status == "ok"
   y <- prepared$normalizer(block[, usable, drop = FALSE], index[usable], prepared$run$threads)
   explained <- attr(y, "explained") %||% logical(ncol(y))
+  sample_id <- input$sample_id
+  if (!is.null(spots)) {
+    y <- y[spots, , drop = FALSE]
+    sample_id <- sample_id[spots]
+    if (is.null(sample_id) && length(spots) < input$n_spots) {
+      y <- y - rep(colMeans(y), each = nrow(y))
+    }
+  }
   largest <- apply(abs(y), 2L, max)
-  if (!is.null(input$sample_id)) {
-    sample <- as.integer(input$sample_id)
+  if (!is.null(sample_id)) {
+    sample <- as.integer(sample_id)
     means <- rowsum(y, sample) / tabulate(sample)
     y <- y - means[sample, , drop = FALSE]
   }
@@ -224,7 +233,7 @@ pattern_expression <- function(prepared, index) {
   }
   if (length(bad) > 0L) {
     warn_patina(
-      "{length(bad)} gene{?s} cannot be used and {?gets/get} no pattern: {first_few(bad)}.",
+      "{length(bad)} gene{?s} cannot be used and {?is/are} left out: {first_few(bad)}.",
       class = "genes"
     )
   }

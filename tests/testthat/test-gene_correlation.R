@@ -48,6 +48,14 @@ test_that("noise is not significant too often; threads and samples change what t
   expect_identical(max(slides$modules$module, na.rm = TRUE), 3L)
 })
 
+test_that("modules go into objects", {
+  skip_if_not_installed("SummarizedExperiment")
+  se <- SummarizedExperiment::SummarizedExperiment(list(counts = tissue$counts))
+  rows <- SummarizedExperiment::rowData(add_results(se, found))
+  expect_identical(rows[genes, "patina_module"], found$modules$module)
+  expect_true(all(is.na(rows[setdiff(rownames(se), genes), "patina_silhouette"])))
+})
+
 test_that("it prints and plots, and names mistakes", {
   lines <- capture.output(print(found))
   expect_match(lines[[1L]], "genes, .* modules at lengthscale")

@@ -69,6 +69,16 @@ test_that("new places, samples, one dimension and the order of spots", {
   expect_identical(as.character(new$sample), c("a", "b"))
 })
 
+test_that("genes may be rows of the test; other spots are an error", {
+  by_row <- predict(results, tissue$counts, xy, genes = top_genes(results, 2), threads = 1)
+  expect_identical(by_row, predict(results, tissue$counts, xy, genes = top, threads = 1))
+  expect_error(
+    predict(results, tissue$counts[, 1:100], xy[1:100, ], genes = top),
+    "150 were tested",
+    class = "patina_error_argument"
+  )
+})
+
 test_that("pictures are made, mistakes named", {
   field <- predict(results, tissue$counts, xy, genes = top, threads = 1)
   plot <- plot_gene_field(field)

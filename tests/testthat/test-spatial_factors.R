@@ -85,6 +85,12 @@ test_that("mistakes are named", {
   expect_error(spatial_factors(tissue$counts, xy, lengthscale = -1), class = "patina_error_argument")
   expect_error(spatial_domains(xy), class = "patina_error_argument")
   expect_error(spatial_domains(fit, 0), class = "patina_error_argument")
+  expect_error(spatial_domains(fit, 3, threads = 0), "threads", class = "patina_error_argument")
+  expect_error(
+    spatial_factors(tissue$counts, xy, c("gene01", NA)),
+    "1 of its 2",
+    class = "patina_error_argument"
+  )
   expect_error(plot_factors(xy), class = "patina_error_argument")
   expect_error(plot_domains(xy), class = "patina_error_argument")
 })
@@ -119,4 +125,51 @@ test_that("odd inputs pass: one dimension, three, a few spots, copies, normalise
   expect_identical(nlevels(spatial_domains(copies, 3, threads = 1)$domain), 3L)
   none <- spatial_factors(log1p(tissue$counts), xy, n_factors = 2, normalization = "none", threads = 1)
   expect_identical(ncol(none$loadings), 2L)
+})
+
+test_that("spots with next to no counts get the factors of the spots around", {
+  counts <- as.matrix(tissue$counts)
+  set.seed(1)
+  junk <- sort(sample(ncol(counts), 20))
+  counts[, junk] <- 0
+  counts[cbind(sample(nrow(counts), 20), junk)] <- 1
+  for (sample_id in list(NULL, rep(c("b", "a"), length.out = ncol(counts)))) {
+    expect_warning(
+      odd <- spatial_factors(counts, xy, n_factors = 2, sample_id = sample_id, threads = 1),
+      "come from the spots around",
+      class = "patina_warning_junk_spots"
+    )
+    expect_identical(odd$factors$spot, colnames(counts))
+    without <- spatial_factors(
+      counts[, -junk],
+      xy[-junk, ],
+      genes = rownames(odd$loadings),
+      n_factors = 2,
+      sample_id = sample_id[-junk],
+      threads = 1
+    )
+    expect_equal(odd$factors$factor_1[-junk], without$factors$factor_1)
+    there <- predict(without, xy[junk, ], sample_id = sample_id[junk], wide = TRUE, threads = 1)
+    expect_equal(odd$factors$factor_2[junk], there$factor_2)
+    expect_equal(predict(odd, wide = TRUE)$se_2[junk], there$se_2)
+    expect_identical(nrow(spatial_domains(odd, 3, threads = 1)), ncol(counts))
+  }
+})
+
+test_that("domains of a time course have a picture, means the factors' units", {
+  times <- data.frame(minute = seq_len(200))
+  course <- spatial_factors(tissue$counts[, order(xy$x)], times, n_factors = 2, threads = 1)
+  domains <- spatial_domains(course, 2, threads = 1)
+  expect_silent(ggplot2::ggplot_build(plot_domains(domains)))
+  means <- attr(domains, "patina")$means
+  seen <- apply(course$totals, 2, \(x) tapply(x, domains$domain, mean))
+  expect_equal(unname(means), unname(seen), tolerance = 0.2)
+})
+
+test_that("domains go into Seurat objects, which have no column for genes then", {
+  skip_if_not_installed("SeuratObject")
+  seurat <- suppressWarnings(SeuratObject::CreateSeuratObject(tissue$counts))
+  domains <- spatial_domains(fit, 3, threads = 1)
+  seurat <- add_results(seurat, domains)
+  expect_identical(as.character(seurat$patina_domain), as.character(domains$domain), ignore_attr = TRUE)
 })
