@@ -232,10 +232,12 @@ plot_gene_field <- function(
     return(field_line_plot(field, coords, ...))
   }
   field$gene <- factor(field$gene, unique(field$gene))
+  # panels of several slides are narrow
+  gap <- if (is.null(field[["sample"]])) " " else "\n"
   titles <- c(
     value = "Residuals",
-    mean = "Spatial part",
-    beyond = sprintf("Beyond the %s %% band", format(100 * attr(field, "patina")$level))
+    mean = paste0("Spatial", gap, "part"),
+    beyond = sprintf("Beyond the%s%s %% band", gap, format(100 * attr(field, "patina")$level))
   )
   titles <- titles[c("value" %in% names(field), TRUE, TRUE)]
   parts <- lapply(names(titles), function(name) {

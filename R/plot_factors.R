@@ -36,7 +36,9 @@ plot_factors <- function(
   names <- colnames(factors$loadings)
   coords <- as.matrix(table[colnames(factors$model$coords)])
   axes <- shown_axes(coords, axes, rlang::current_env())
-  titles <- sprintf("Factor %d (%.1f %%)", factors$summary$factor, 100 * factors$summary$variance)
+  # panels of several slides are narrow
+  format <- if (is.null(table[["sample"]])) "Factor %d (%.1f %%)" else "Factor %d\n(%.1f %%)"
+  titles <- sprintf(format, factors$summary$factor, 100 * factors$summary$variance)
   row <- rep(seq_len(nrow(table)), times = length(names))
   data <- tibble::tibble(
     spot = table$spot[row],
@@ -88,16 +90,36 @@ plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = 
     data$x <- data$x - stats::ave(data$x, sample, FUN = min)
     data$y <- data$y - stats::ave(data$y, sample, FUN = min)
   }
+  colours <- list(
+    ggplot2::scale_colour_manual(
+      values = grDevices::hcl.colors(max(nlevels(data$domain), 2L), "Dark 3"),
+      drop = FALSE
+    ),
+    ggplot2::scale_alpha(range = c(0.3, 1), limits = c(0, 1), guide = "none"),
+    ggplot2::guides(colour = ggplot2::guide_legend(override.aes = list(size = 3)))
+  )
+  facets <- if (!is.null(sample)) ggplot2::facet_wrap(ggplot2::vars(.data$sample), ncol = look$ncol)
   if (length(axes) == 1L) {
-    coords <- cbind(coords[, axes], 0)
-    axes <- 1:2
+    # along a line: a row for each domain
+    return(
+      ggplot2::ggplot(
+        data,
+        ggplot2::aes(.data$x, .data$domain, colour = .data$domain, alpha = .data$probability)
+      ) +
+        ggplot2::geom_point(...) +
+        facets +
+        colours +
+        ggplot2::labs(x = colnames(coords)[[1L]], y = "domain") +
+        theme_patina() +
+        ggplot2::theme(legend.position = "none")
+    )
   }
   ggplot2::ggplot(
     data,
     ggplot2::aes(.data$x, .data$y, colour = .data$domain, alpha = .data$probability)
   ) +
     spot_layers(list(coords = coords, sample_id = sample), axes, look, raster = FALSE, ...) +
-    (if (!is.null(sample)) ggplot2::facet_wrap(ggplot2::vars(.data$sample), ncol = look$ncol)) +
+    facets +
     scale_bar(
       data[
         if (is.null(sample)) TRUE else sample == levels(sample)[[1L]],
@@ -106,11 +128,7 @@ plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = 
       look$unit
     ) +
     ggplot2::coord_fixed(clip = if (is.null(look$unit)) "on" else "off") +
-    ggplot2::scale_colour_manual(
-      values = grDevices::hcl.colors(max(nlevels(data$domain), 2L), "Dark 3"),
-      drop = FALSE
-    ) +
-    ggplot2::scale_alpha(range = c(0.3, 1), limits = c(0, 1), guide = "none") +
+    colours +
     ggplot2::labs(x = colnames(coords)[axes[[1L]]], y = colnames(coords)[axes[[2L]]]) +
     theme_tissue()
 }

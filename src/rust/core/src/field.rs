@@ -292,7 +292,7 @@ impl Predictor {
             Some(level.weights_at(&points, model.delta)?)
         };
         let one = vec![1.0; rows.len()];
-        let ones = level.errors(&own, &rows, &one, &level.anchors.sums(&one));
+        let ones = level.errors(&[&own], &rows, &one, &level.anchors.sums(&one));
         let scaled: Vec<f64> = ones.iter().zip(&own.variance).map(|(e, v)| e / v).collect();
         let totals = locations.samples().iter().map(|r| scaled[r.clone()].iter().sum()).collect();
         Ok(Self::Near(Box::new(Near { level, delta: model.delta, own, new, ones, totals, rows })))
@@ -339,7 +339,7 @@ impl Predictor {
 impl Near {
     fn apply(&self, locations: &Locations, y: &[f64], targets: &Targets) -> (Vec<f64>, Vec<f64>) {
         let sums = self.level.anchors.sums(y);
-        let errors = self.level.errors(&self.own, &self.rows, y, &sums);
+        let errors = self.level.errors(&[&self.own], &self.rows, y, &sums);
         let mut own = vec![0.0; y.len()];
         let mut means = Vec::with_capacity(self.totals.len());
         let mut rest = y.to_vec();

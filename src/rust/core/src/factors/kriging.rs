@@ -35,6 +35,8 @@ pub(crate) struct Weights {
     weights: Vec<f32>,
     /// The variance of the prediction's error, noise included: s2.
     pub variance: Vec<f64>,
+    /// The sum of its logarithms.
+    pub log_variance: f64,
 }
 
 /// Room for one prediction.
@@ -163,28 +165,31 @@ impl Level {
         Ok(whole)
     }
 
-    /// x minus its prediction, for the rows of the weights; `sums` are x's over the anchors.
-    pub fn errors(&self, weights: &Weights, rows: &[usize], x: &[f64], sums: &[f64]) -> Vec<f64> {
-        let mut out = vec![0.0; rows.len()];
-        out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
-            for (i, out) in out.iter_mut().enumerate() {
+    /// x minus its prediction, for the rows of the weights, rows × weights; `sums` are x's over the anchors. All weights
+    /// are for the same rows, and so have the same neighbours.
+    pub fn errors(&self, weights: &[&Weights], rows: &[usize], x: &[f64], sums: &[f64]) -> Vec<f64> {
+        let count = weights.len();
+        let mut out = vec![0.0; rows.len() * count];
+        out.par_chunks_mut(CHUNK * count).enumerate().for_each(|(chunk, out)| {
+            let mut means = [0.0; NEIGHBOURS];
+            for (i, out) in out.chunks_exact_mut(count).enumerate() {
                 let at = chunk * CHUNK + i;
                 let row = rows[at];
                 let own = self.anchors.of[row];
-                let mut prediction = 0.0;
                 let range = at * NEIGHBOURS..(at + 1) * NEIGHBOURS;
-                for (&id, &w) in weights.neighbours[range.clone()].iter().zip(&weights.weights[range]) {
-                    if id == NONE {
-                        break;
-                    }
-                    let (mut sum, mut count) = (sums[id as usize], self.anchors.count[id as usize]);
-                    if id == own {
-                        sum -= x[row];
-                        count -= 1.0;
-                    }
-                    prediction += f64::from(w) * sum / count;
+                for (mean, &id) in means.iter_mut().zip(&weights[0].neighbours[range.clone()]) {
+                    // What stands for no neighbour has the weight 0.
+                    *mean = match id {
+                        NONE => 0.0,
+                        _ if id == own => {
+                            (sums[id as usize] - x[row]) / (self.anchors.count[id as usize] - 1.0)
+                        }
+                        _ => sums[id as usize] / self.anchors.count[id as usize],
+                    };
                 }
-                *out = x[row] - prediction;
+                for (out, weights) in out.iter_mut().zip(weights) {
+                    *out = x[row] - weighted(&weights.weights[range.clone()], &means);
+                }
             }
         });
         out
@@ -246,12 +251,22 @@ impl Level {
     }
 }
 
+/// The sum of w x, in eight interleaved sums.
+fn weighted(w: &[f32], x: &[f64; NEIGHBOURS]) -> f64 {
+    let mut sums = [0.0; 8];
+    for (w, x) in w.chunks_exact(8).zip(x.chunks_exact(8)) {
+        sums.iter_mut().zip(w.iter().zip(x)).for_each(|(sum, (&w, x))| *sum += f64::from(w) * x);
+    }
+    sums.iter().sum()
+}
+
 impl Weights {
     fn with_capacity(rows: usize) -> Self {
         Self {
             neighbours: Vec::with_capacity(rows * NEIGHBOURS),
             weights: Vec::with_capacity(rows * NEIGHBOURS),
             variance: Vec::with_capacity(rows),
+            log_variance: 0.0,
         }
     }
 
@@ -262,12 +277,14 @@ impl Weights {
         self.weights.extend(s.solution.iter().map(|&w| w as f32));
         self.weights.resize(full, 0.0);
         self.variance.push(variance);
+        self.log_variance += variance.ln();
     }
 
     fn append(&mut self, mut other: Self) {
         self.neighbours.append(&mut other.neighbours);
         self.weights.append(&mut other.weights);
         self.variance.append(&mut other.variance);
+        self.log_variance += other.log_variance;
     }
 }
 
@@ -337,7 +354,7 @@ mod tests {
         let white = Mat::from_fn(n, 1, |_, _| random.normal());
         let field = factor.L() * &white;
         let x = field.col_as_slice(0);
-        let errors = level.errors(weights, &rows, x, &level.anchors.sums(x));
+        let errors = level.errors(&[weights], &rows, x, &level.anchors.sums(x));
         let (mut error, mut variance) = (0.0_f64, 0.0_f64);
         for i in 0..n {
             // What leaving one out gives: [P x]_i / P_ii, with variance 1 / P_ii.

@@ -95,17 +95,19 @@ impl Smoother {
             .map(|level| {
                 let mut best: (f64, Option<Choice>) = (alone, None);
                 let sums = self.levels[level].anchors.sums(x);
-                for (delta, weights) in self.judged[level].iter().enumerate() {
-                    if self.deltas[delta] * precision < 1.0 {
-                        continue;
-                    }
-                    let errors = self.levels[level].errors(weights, &self.judges, x, &sums);
-                    let (mut square, mut log) = (0.0, 0.0);
-                    for (e, v) in errors.iter().zip(&weights.variance) {
+                // Delta holds the noise at least.
+                let first = self.deltas.iter().position(|d| d * precision >= 1.0).unwrap_or(DELTAS);
+                let judged: Vec<&Weights> = self.judged[level][first..].iter().collect();
+                if judged.is_empty() {
+                    return best;
+                }
+                let errors = self.levels[level].errors(&judged, &self.judges, x, &sums);
+                for (i, weights) in judged.iter().enumerate() {
+                    let (delta, mut square) = (first + i, 0.0);
+                    for (e, v) in errors[i..].iter().step_by(judged.len()).zip(&weights.variance) {
                         square += e * e / v;
-                        log += v.ln();
                     }
-                    let density = -0.5 * m * (square / m).ln() - 0.5 * log;
+                    let density = -0.5 * m * (square / m).ln() - 0.5 * weights.log_variance;
                     if density > best.0 {
                         best = (density, Some(Choice { level, delta }));
                     }
@@ -149,7 +151,7 @@ impl Smoother {
         let weights = &self.prepared[&choice];
         let (share, delta) = (self.share(Some(choice), precision), self.deltas[choice.delta]);
         let level = &self.levels[choice.level];
-        let errors = level.errors(weights, &self.rows, x, &level.anchors.sums(x));
+        let errors = level.errors(&[weights], &self.rows, x, &level.anchors.sums(x));
         let mut out = Posterior {
             total: vec![0.0; n],
             total_variance: 0.0,
