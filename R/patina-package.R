@@ -26,6 +26,13 @@
 #' - `patina.block_genes`: how many genes are read and tested at a time, by default as many as keep within
 #'   about 200 MB.
 #'
+#' @section Files:
+#' What workers of `BPPARAM` read is written to a folder of its own that only you can open (mode 0700, its
+#' files 0600, where the system has modes), and removed at the end. A file's checksum tells whether it came
+#' over whole: it finds damage, not malice, as whoever can write the file can make the checksum right. So let
+#' `patina.tempdir` be a folder whose owner and administrators you trust. Data sets are another matter:
+#' [load_dataset()] compares their SHA-256 with what the package knows, wherever they come from.
+#'
 #' @section Conditions:
 #' Every error is of class `patina_error`, every warning of class `patina_warning`, each with a subclass that
 #' the help pages name; every message is of class `patina_message`.

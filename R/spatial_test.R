@@ -139,9 +139,11 @@
 #'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
 #'   number of spots; otherwise `"exact"`. Above, `"pivoted_cholesky"` where the rank is affordable (5,000
 #'   with 40,000 spots, 3,000 with 100,000), otherwise `"krylov"`; between the two, where neither will do,
-#'   factors that leave up to 1e-7 of the trace. From 20,000 spots on `"grid"` for SE kernels, unless `fit`
-#'   asks for likelihoods. Periods of the PER kernel that are too short (below about
-#'   4 spacings with 6,000 spots, 7 with 20,000) are left out, with a warning.
+#'   factors that leave up to 1e-7 of the trace. Rough kernels (`"matern32"`) that are too wide for `"krylov"`
+#'   are `"exact"` up to 10,000 spots: minutes and up to 800 MB for each of them; with more spots they are an
+#'   error. From 20,000 spots on `"grid"` for SE kernels, unless `fit` asks for likelihoods. Periods of the
+#'   PER kernel that are too short (below about 4 spacings with 6,000 spots, 7 with 20,000) are left out, with
+#'   a warning.
 #'
 #' `fit` says what a gene's lengthscale, variances and `fsv` come from.
 #' - `"likelihood"`: its maximum, over all kernels and all ratios of noise to signal.
@@ -263,7 +265,8 @@
 #'   cluster: [BiocParallel::SnowParam()], [BiocParallel::MulticoreParam()],
 #'   [BiocParallel::BatchtoolsParam()] and the like. `threads` are divided among its workers. The kernels
 #'   are decomposed once and handed over in a file, in a folder below `getOption("patina.tempdir")` (by
-#'   default that of the session; workers on other machines must see it), which is removed at the end.
+#'   default that of the session; workers on other machines must see it), which is removed at the end. Nobody
+#'   else can open that folder; see Files in [patina-package].
 #'   Results do not depend on it. On one machine `threads` alone is faster.
 #' @param progress Whether to show a progress bar.
 #'

@@ -133,3 +133,42 @@ test_that("a kernel that is the noise itself is no spatial variance", {
   expect_identical(spatialde$llr, results$llr)
   expect_gt(max(spatialde$fsv[-(1:5)]), 0.9)
 })
+
+test_that("wide kernels have exact likelihoods whatever is asked for, or an error that says so", {
+  # a parabola, whose likelihood rises far above noise
+  wide <- function(coords, scale, ...) {
+    x <- coords[, 1]
+    y <- rbind(a = (x - mean(x))^2, b = withr::with_seed(1, stats::rnorm(nrow(coords))))
+    lengthscales <- scale * max(stats::dist(coords))
+    spatial_test(
+      y,
+      coords,
+      normalization = "none",
+      lengthscales = lengthscales,
+      threads = 1,
+      progress = FALSE,
+      ...
+    )
+  }
+  scattered <- \(n) withr::with_seed(2, cbind(stats::runif(n), stats::runif(n))) * 50
+  tissue <- as.matrix(example_tissue(900, 80)$sample_info[c("x", "y")])
+  for (case in list(
+    list(tissue, 2),
+    list(scattered(260), 1),
+    list(scattered(60), 2),
+    list(scattered(31), 2)
+  )) {
+    exact <- wide(case[[1]], case[[2]], approximation = "exact")
+    krylov <- wide(case[[1]], case[[2]], approximation = "krylov")
+    expect_identical(krylov$status, c("ok", "ok"))
+    expect_gt(exact$llr[[1]], 40)
+    expect_equal(krylov$llr, exact$llr, tolerance = 1e-4)
+    expect_equal(krylov$fsv, exact$fsv, tolerance = 1e-3)
+  }
+  # where that cannot be afforded
+  expect_error(
+    wide(scattered(5100), 0.5, approximation = "krylov"),
+    "krylov.*lengthscale",
+    class = "patina_error_approximation"
+  )
+})

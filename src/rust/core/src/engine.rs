@@ -26,6 +26,10 @@ const TINY: usize = 30;
 /// Up to so many locations a dense decomposition is affordable: 20 seconds, and 200 MB for its eigenvectors.
 const DENSE_LIMIT: usize = 5000;
 
+/// Up to so many locations it still is where nothing else will do, as for rough kernels of a wide reach: some minutes, and
+/// 800 MB.
+const DENSE_IF_NEEDED: usize = 10_000;
+
 /// From so many spacings of the locations on the rank of a smooth kernel is far enough below n for a factor to pay.
 const FINE: f64 = 3.0;
 
@@ -214,8 +218,6 @@ pub enum Width {
     Narrow,
     /// It ends early: small deltas are out of reach.
     Usual,
-    /// So wide that a dense decomposition would be cheaper, if it were affordable.
-    Wide,
 }
 
 /// How eigenpairs are had.
@@ -349,7 +351,7 @@ impl<'a> Site<'a> {
         }
         if n <= DENSE_LIMIT {
             if !request.eigenpairs && self.is_narrow(kernel) {
-                return self.krylov(kernel);
+                return Choice::Krylov { width: Width::Narrow, apart: self.apart(kernel, true) };
             }
             let fine = kernel.scale() < FINE * self.spacing;
             return if kernel.is_smooth() && kernel.is_psd() && !fine {
@@ -374,17 +376,19 @@ impl<'a> Site<'a> {
         if self.locations.len() <= TINY {
             return Choice::Spectrum(How::Dense);
         }
-        match self.krylov(kernel) {
-            Choice::Krylov { width: Width::Wide, .. } => Choice::Unsupported(Reason::TooWide),
-            Choice::Krylov { .. } if !self.has_few_entries(kernel) => Choice::Unsupported(Reason::TooLarge),
-            choice => choice,
+        match self.krylov(kernel, DENSE_LIMIT) {
+            None => Choice::Unsupported(Reason::TooWide),
+            Some(Choice::Krylov { .. }) if !self.has_few_entries(kernel) => {
+                Choice::Unsupported(Reason::TooLarge)
+            }
+            Some(choice) => choice,
         }
     }
 
     /// Between what a sparse matrix and a factor at the usual tolerance can do, the tolerance gives way.
     fn low_rank_or_sparse(&self, kernel: Kernel, limit: usize, tolerance: f64, sparse: bool) -> Choice {
-        let otherwise = if sparse {
-            self.krylov(kernel)
+        let otherwise = if let Some(choice) = self.krylov(kernel, DENSE_IF_NEEDED).filter(|_| sparse) {
+            choice
         } else if tolerance * 10.0 <= LOOSEST_TOLERANCE {
             self.low_rank_or_sparse(kernel, limit, tolerance * 10.0, sparse)
         } else {
@@ -404,20 +408,19 @@ impl<'a> Site<'a> {
         Choice::Spectrum(How::RayleighRitz { tolerance: LOOSEST_TOLERANCE, otherwise: Box::new(otherwise) })
     }
 
-    /// Where Lanczos does not pay a dense decomposition, if that is affordable.
-    fn krylov(&self, kernel: Kernel) -> Choice {
+    /// Where Lanczos does not pay a dense decomposition, if there are not more locations than `affordable`: what a sparse
+    /// matrix tells of a wide kernel's log determinant would not be enough.
+    fn krylov(&self, kernel: Kernel, affordable: usize) -> Option<Choice> {
         let width = if self.is_narrow(kernel) {
             Width::Narrow
         } else if self.pays(kernel) {
             Width::Usual
         } else {
-            Width::Wide
+            let squares: f64 = self.trees.iter().map(|tree| (tree.rows().len() as f64).powi(2)).sum();
+            let dense = Choice::Spectrum(How::Dense);
+            return (squares <= (affordable as f64).powi(2)).then_some(dense);
         };
-        let squares: f64 = self.trees.iter().map(|tree| (tree.rows().len() as f64).powi(2)).sum();
-        if width == Width::Wide && squares <= (DENSE_LIMIT as f64).powi(2) {
-            return Choice::Spectrum(How::Dense);
-        }
-        Choice::Krylov { width, apart: self.apart(kernel, width == Width::Narrow) }
+        Some(Choice::Krylov { width, apart: self.apart(kernel, width == Width::Narrow) })
     }
 
     /// How far apart locations of the same colour are; infinite where the kernel never ends.
@@ -526,7 +529,6 @@ mod tests {
                 Choice::Grid => "grid",
                 Choice::Krylov { width: Width::Narrow, .. } => "narrow",
                 Choice::Krylov { width: Width::Usual, .. } => "krylov",
-                Choice::Krylov { width: Width::Wide, .. } => "wide",
                 Choice::Unsupported(Reason::TooLarge) => "too large",
                 Choice::Unsupported(Reason::TooWide) => "too wide",
                 Choice::Unsupported(Reason::TooFine) => "too fine",
@@ -553,7 +555,7 @@ mod tests {
         assert_eq!(names(&kernels, 900, auto), [dense; 6]);
         let low_rank = ("cholesky", "dense");
         assert_eq!(names(&kernels, 1100, auto), [narrow, dense, low_rank, dense, dense, low_rank]);
-        let (factor, ritz) = (("cholesky", "wide"), ("rayleigh_ritz", "too fine"));
+        let (factor, ritz) = (("cholesky", "dense"), ("rayleigh_ritz", "too fine"));
         let (too_fine, too_large) = (("too fine", "too fine"), ("too large", "too large"));
         assert_eq!(
             names(&kernels, 5100, auto),
@@ -570,7 +572,10 @@ mod tests {
         let kernels = [0.5, 8.0].map(|lengthscale| Kernel::matern32(lengthscale).unwrap());
         let auto = Request::test(Approximation::Auto);
         assert_eq!(names(&kernels, 1100, auto), [("narrow", "narrow"), ("dense", "dense")]);
-        assert_eq!(names(&kernels, 5100, auto), [("narrow", "narrow"), ("wide", "wide")]);
+        assert_eq!(names(&kernels, 5100, auto), [("narrow", "narrow"), ("dense", "dense")]);
+        // Beyond what a dense decomposition can do.
+        let too_large = ("too large", "too large");
+        assert_eq!(names(&kernels, 10_100, auto), [("narrow", "narrow"), too_large]);
     }
 
     #[test]
@@ -604,7 +609,10 @@ mod tests {
         let dense = Choice::Spectrum(How::Dense);
         assert_eq!(choose(&[Kernel::matern32(20.0).unwrap()], &many, auto), [dense]);
         let wide = choose(&[Kernel::matern32(20.0).unwrap()], &own, auto);
-        assert!(matches!(wide[0], Choice::Krylov { width: Width::Wide, .. }));
+        assert_eq!(wide, [Choice::Spectrum(How::Dense)]);
+        let request = Request::test(Approximation::Krylov);
+        let refused = [Choice::Unsupported(Reason::TooWide)];
+        assert_eq!(choose(&[Kernel::matern32(20.0).unwrap()], &own, request), refused);
     }
 
     #[test]

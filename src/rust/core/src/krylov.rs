@@ -179,46 +179,81 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_maximum_that_is_known_is_the_largest_even_of_wide_kernels() {
-        // Smooth functions with next to no noise have a maximum without noise, and another with what is not smooth for it.
-        let locations = scattered(150, 2, 27);
-        let (x, mut normal) = (locations.coords().to_owned(), normal(9));
-        let mean = x.col(0).iter().sum::<f64>() / 150.0;
-        let mut y = Mat::from_fn(150, 8, |i, g| {
-            let (u, v) = (x[(i, 0)], x[(i, 1)]);
-            let noise = [0.0, 1.0, 0.1, 0.01, 1e-3, 0.3, 1.0, 0.03][g] * normal();
-            noise
-                + [(u - mean).powi(2), 0.0, u, (u / 2.0).sin(), u * v, (v / 4.0).cos(), u / 9.0, u.powi(3)][g]
-        });
-        for g in 0..8 {
-            let mean = y.col(g).iter().sum::<f64>() / 150.0;
+    /// Waves, slopes and products of both, with noise of any size: likelihoods with one, two or no maximum, scaled.
+    fn many(locations: &Locations, count: usize) -> Mat<f64> {
+        let (n, x) = (locations.len(), locations.coords());
+        let (mut uniform, mut normal) = (crate::fixtures::uniform(3), normal(5));
+        let side = (n as f64).sqrt();
+        let mut y = Mat::<f64>::zeros(n, count);
+        for g in 0..count {
+            let noise = 10f64.powf(if g % 2 == 0 { 4.0 * uniform() - 4.0 } else { 1.5 * uniform() - 1.0 });
+            let (a, b, c) = (30.0 * uniform(), 30.0 * uniform(), uniform() * uniform());
+            for i in 0..n {
+                let (u, v) = (x[(i, 0)] / side, x[(i, 1)] / side);
+                let smooth = match g % 9 {
+                    0 => u * u,
+                    1 => u,
+                    2 => (a * u).sin(),
+                    3 => u * v,
+                    4 => (0.2 * a * v).cos() + c * (b * u).sin(),
+                    5 => u + v * v * v,
+                    6 => (a * u).sin() * v,
+                    7 => (a * u).sin() * (b * v).cos(),
+                    _ => 0.0,
+                };
+                y[(i, g)] = smooth + noise * normal();
+            }
+            let mean = y.col(g).iter().sum::<f64>() / n as f64;
             y.col_mut(g).iter_mut().for_each(|v| *v -= mean);
-            let scale = (y.col(g).iter().map(|v| v * v).sum::<f64>() / 150.0).sqrt();
+            let scale = (y.col(g).iter().map(|v| v * v).sum::<f64>() / n as f64).sqrt();
             y.col_mut(g).iter_mut().for_each(|v| *v /= scale);
         }
-        let mut known = 0;
-        for lengthscale in [6.0, 15.0, 20.0, 31.0, 40.0] {
-            let kernel = se(lengthscale);
-            let krylov = Krylov::new(kernel, &locations, Width::Wide, 1e3).unwrap();
+        y
+    }
+
+    #[test]
+    fn a_maximum_that_is_known_is_the_largest() {
+        let count = 288;
+        let matern: fn(f64) -> Kernel = |lengthscale| Kernel::matern32(lengthscale).unwrap();
+        // Of the first two a dense decomposition would be taken: among few locations second maxima are more frequent.
+        for (n, kernel, spacings, asked_for) in [
+            (60, se as fn(f64) -> Kernel, 1.2, false),
+            (60, matern, 1.2, false),
+            (60, se, 1.1, true),
+            (150, se, 2.0, true),
+            (400, matern, 1.8, true),
+            (400, se, 3.0, true),
+        ] {
+            let locations = scattered(n, 2, 27);
+            let y = many(&locations, count);
+            let kernel = kernel(spacings * locations.spacing());
+            let krylov = if asked_for {
+                prepared(kernel, &locations)
+            } else {
+                let apart = kernel.reach(-8.0).unwrap() * kernel.scale() + 2.0 * locations.spacing();
+                Krylov::new(kernel, &locations, Width::Usual, apart).unwrap()
+            };
             let dense = Spectrum::dense(kernel, &locations).unwrap();
             let profile = Profile::new(&dense);
-            let mut z = Mat::zeros(dense.rank(), 8);
+            let mut z = Mat::zeros(dense.rank(), count);
             dense.project(y.as_ref(), z.as_mut());
-            for (g, quadrature) in krylov.quadratures(y.as_ref(), &[true; 8]).iter().enumerate() {
+            let mut known = 0;
+            for (g, quadrature) in krylov.quadratures(y.as_ref(), &vec![true; count]).iter().enumerate() {
                 let quadrature = quadrature.as_ref().unwrap();
-                if quadrature.ceiling > f64::NEG_INFINITY {
+                let exact = profile.gene(z.col_as_slice(g), |_| n as f64);
+                let most = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
+                let own = most(&mut krylov.grid().iter().map(|&x| krylov.evaluate(quadrature, x).value));
+                if quadrature.ceiling >= own {
                     continue;
                 }
                 known += 1;
-                let exact = profile.gene(z.col_as_slice(g), |_| 150.0);
-                let most = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
-                let own = most(&mut krylov.grid().iter().map(|&x| krylov.evaluate(quadrature, x).value));
                 let truth = most(&mut profile.grid().iter().map(|&x| exact.evaluate(x).value));
-                assert!((own - truth).abs() < 0.1, "{lengthscale}, gene {g}: {own} {truth}");
+                let llr = truth - constant_loglik(n);
+                assert!((own - truth).abs() < 0.03 + 1e-4 * llr, "{kernel:?}, gene {g}: {own} {truth}");
             }
+            println!("{kernel:?}: {known} of {count} known");
+            assert!(known >= count / 3, "{kernel:?}: {known}");
         }
-        assert!(known >= 10, "{known}");
     }
 
     #[test]

@@ -137,21 +137,35 @@ pub fn candidates(scanned: &[f64], n: usize, mut found: impl FnMut(Candidate)) {
     }
 }
 
-/// The range of log delta in which a likelihood, given on its grid as for [`candidates`], is at least `least`; linear
-/// between the grid's points. `None` if it is so at none of them.
+/// The range of log delta in which a likelihood, given on its grid as for [`candidates`], is at least `least`; between the
+/// grid's points a parabola. `None` if it is so at none of them.
 pub fn range_above(scanned: &[f64], grid: &[f64], n: usize, least: f64) -> Option<(f64, f64)> {
     let most = n as f64 * (-2.0 * (least - constant_loglik(n)) / n as f64).exp();
     let first = scanned.iter().position(|value| *value <= most)?;
     let last = scanned.iter().rposition(|value| *value <= most)?;
+    let point = |at: usize| (grid[at], loglik(n as f64, scanned[at], 0.0) - least);
     // From a point inside towards its neighbour outside, which may be unknown.
-    let end = |inside: usize, outside: Option<usize>| {
+    let end = |inside: usize, outside: Option<usize>, behind: Option<usize>| {
         let known = outside.filter(|&o| scanned.get(o).is_some_and(|value| *value > most));
-        known.map_or(grid[inside], |outside| {
-            let share = (most - scanned[inside]) / (scanned[outside] - scanned[inside]);
-            grid[inside] + share * (grid[outside] - grid[inside])
-        })
+        let behind = behind.filter(|&b| b < scanned.len());
+        known.map_or(grid[inside], |outside| crossing(behind.map(point), point(inside), point(outside)))
     };
-    Some((end(first, first.checked_sub(1)), end(last, Some(last + 1))))
+    let before = |at: usize| at.checked_sub(1);
+    Some((end(first, before(first), Some(first + 1)), end(last, Some(last + 1), before(last))))
+}
+
+/// Where a parabola through points (x, f) crosses zero between the second one, where it is not below, and the third,
+/// where it is; a line where there is no first one.
+fn crossing(behind: Option<(f64, f64)>, (inside, f): (f64, f64), (outside, below): (f64, f64)) -> f64 {
+    let step = outside - inside;
+    let slope = (below - f) / step;
+    let bend = behind.map_or(0.0, |(x, value)| (slope - (f - value) / (inside - x)) / (outside - x));
+    let bend = if bend.is_finite() { bend } else { 0.0 };
+    // bend u² + along u + f = 0 at u from the point inside.
+    let along = slope - step * bend;
+    let root = (along * along - 4.0 * bend * f).max(0.0).sqrt();
+    let share = 2.0 * f / (root.copysign(step) - along) / step;
+    inside + if share > 0.0 { share.min(1.0) * step } else { 0.0 }
 }
 
 /// Refines a local maximum of the grid by Newton's method on the slope, kept inside the neighbouring grid
@@ -193,4 +207,36 @@ pub fn refine(
     }
     let curvature = (x > grid[0] && at.curvature < 0.0).then_some(at.curvature);
     Maximum { log_delta: x, value: value(x), curvature }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_end_where_parabolas_do() {
+        let (grid, n) = (log_delta_grid(), 50);
+        // Peaks on the grid and between its points, of all widths; one wider than the grid.
+        for (centre, curvature) in [(0.0, 1.0), (0.2, 3.0), (-3.3, 40.0), (4.9, 0.7), (7.4, 2.0), (5.0, 0.01)]
+        {
+            let top = constant_loglik(n) + 20.0;
+            let value = |x: f64| top - 0.5 * curvature * (x - centre) * (x - centre);
+            let scanned: Vec<f64> = grid
+                .iter()
+                .map(|&x| n as f64 * (-2.0 * (value(x) - constant_loglik(n)) / n as f64).exp())
+                .collect();
+            let found = range_above(&scanned, &grid, n, top - 3.0);
+            let half = (6.0_f64 / curvature).sqrt();
+            let Some((low, high)) = found else {
+                assert!(half < 0.5, "{centre} {curvature}");
+                continue;
+            };
+            assert!((low - (centre - half).max(grid[0])).abs() < 1e-9, "{centre} {curvature}: {low}");
+            assert!((high - (centre + half).min(20.0)).abs() < 1e-9, "{centre} {curvature}: {high}");
+        }
+        // Where a neighbour is not known, or nothing is there.
+        assert_eq!(crossing(None, (1.0, 2.0), (3.0, -2.0)), 2.0);
+        assert_eq!(crossing(Some((0.0, 1.0)), (1.0, 2.0), (3.0, f64::NEG_INFINITY)), 1.0);
+        assert_eq!(crossing(Some((0.0, 1.0)), (1.0, 0.0), (3.0, -1.0)), 1.0);
+    }
 }

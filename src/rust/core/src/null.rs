@@ -563,4 +563,92 @@ mod tests {
             assert_eq!(log_tail(finite, false, z, skewness, &gene(kurtosis)), finite_tail, "{kurtosis}");
         }
     }
+
+    #[test]
+    fn lower_tails_are_those_for_the_genes_kurtosis() {
+        let locations = crate::fixtures::grid_with_gaps(26);
+        let forms = null_forms(&models(&[se(0.8)], &locations), &locations).unwrap();
+        let form = &forms.forms[0];
+        assert!(form.support.carries(25.0), "of all genes here");
+        let y = values(&locations, |i| if i % 23 == 0 { 1.0 } else { 0.0 });
+        let gene = |kurtosis| GeneMoments { kurtosis, ..forms.gene(y.col_as_slice(0)) };
+        let shift = form.shifts[0] * locations.len() as f64 / gene(3.0).scale;
+        let (_, skewness) = forms.standard_score(form, shift, &gene(3.0)).unwrap();
+        assert!(skewness.abs() > 0.05, "{skewness}");
+        let sd = shift / {
+            let (z, _) = forms.standard_score(form, 0.0, &gene(3.0)).unwrap();
+            -z
+        };
+        for z in [-1.0, -2.5, -4.0] {
+            let q = shift + z * sd;
+            // The moments of -A: what is skewed to the right is short on the left.
+            let plain = tails::log_pearson3(-z, -skewness);
+            let rich = plain + form.lower.as_ref().unwrap().log_correction(-z);
+            assert!((rich - plain).abs() > 1e-4);
+            for (kurtosis, expected) in [(3.0, rich), (19.9, rich), (20.1, plain), (24.0, plain)] {
+                let got = forms.log_lower_p_value(0, q, &gene(kurtosis));
+                assert!((got - expected.min(0.0)).abs() < 1e-9, "{z} {kurtosis}: {got} {expected}");
+            }
+        }
+        // Of genes that hardly ever touch the form nothing is said.
+        assert!(forms.log_lower_p_value(0, shift, &gene(1e4)).is_nan());
+    }
+
+    #[test]
+    fn sparse_genes_scores_are_small_and_large_no_more_often_than_p_values_say() {
+        // Some 25 spikes among some 600 spots: the score of a narrow kernel, on either side.
+        let locations = crate::fixtures::grid_with_gaps(26);
+        let models = models(&[se(0.8)], &locations);
+        let forms = null_forms(&models, &locations).unwrap();
+        let mut uniform = crate::fixtures::uniform(12);
+        let (genes, n) = (3000, locations.len());
+        let mut y = Mat::<f64>::zeros(n, genes);
+        for g in 0..genes {
+            for _ in 0..[21, 24, 27][g % 3] {
+                y[((n as f64 * uniform()) as usize, g)] = 1.0 + 0.1 * uniform();
+            }
+            let mean = y.col(g).iter().sum::<f64>() / n as f64;
+            y.col_mut(g).iter_mut().for_each(|v| *v -= mean);
+        }
+        let block = Block::new(y.clone(), &locations, vec![true; genes], &DELTAS);
+        let view = models[0].view(&block).unwrap();
+        let (mut counts, mut sparse) = ([[0_usize; 3]; 2], 0);
+        for g in 0..genes {
+            let mut q = [0.0; DELTAS.len()];
+            view.forms(g, &mut q);
+            let gene = forms.gene(y.col_as_slice(g));
+            sparse += usize::from(gene.kurtosis > SPARSE_SCORE);
+            for (counts, p) in counts
+                .iter_mut()
+                .zip([forms.log_p_values(&q, &gene)[0], forms.log_lower_p_value(0, q[0], &gene)])
+            {
+                assert!(p <= 0.0, "{p}");
+                [0.05, 0.01, 0.001]
+                    .iter()
+                    .zip(counts)
+                    .for_each(|(a, count)| *count += usize::from(p.exp() <= *a));
+            }
+        }
+        println!("{counts:?}");
+        assert!(sparse > genes / 2, "{sparse}");
+        for [often, seldom, rarely] in counts {
+            assert!(often <= 180 && seldom <= 45 && rarely <= 10, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_gene_that_no_form_is_carried_for_has_the_p_value_of_the_widest() {
+        let locations = crate::fixtures::grid_with_gaps(12);
+        let models = models(&[se(0.4), se(0.6)], &locations);
+        let forms = null_forms(&models, &locations).unwrap();
+        let y = values(&locations, |i| if i == 7 { 1.0 } else { 0.0 });
+        let gene = forms.gene(y.col_as_slice(0));
+        let pairs: Vec<f64> = forms.forms.iter().map(|form| form.support.pairs()).collect();
+        assert!(forms.forms.iter().all(|form| !form.support.carries(gene.kurtosis)), "{pairs:?}");
+        let most = pairs.iter().fold(0.0_f64, |most, own| most.max(*own));
+        let log_p = forms.log_p_values(&forms_of(&models, &locations, &y), &gene);
+        for (p, pairs) in log_p.iter().zip(&pairs) {
+            assert_eq!(p.is_nan(), *pairs < most, "{log_p:?} {pairs:?}");
+        }
+    }
 }

@@ -649,13 +649,15 @@ mod tests {
 
     #[test]
     fn forms_on_a_grid_have_the_p_values_of_dense_ones() {
+        let mut narrow = 0;
         for locations in [scattered(900, 2, 21), two_samples(500)] {
             let y = genes(&locations, 30);
             let kernels: Vec<Kernel> = [0.4, 1.0, 2.0, 5.0, 12.0, 40.0].map(se).to_vec();
             let fits = |approximation| {
                 let request = Request { fit: Fit::Moments, ..Request::test(approximation) };
                 let test = SpatialTest::with_groups(&kernels, &[0; 6], locations.clone(), request).unwrap();
-                test.calibrate_at(&[f64::INFINITY]).unwrap().fit(y.as_ref()).unwrap()
+                let test = test.shared_variance().calibrate_at(&[f64::INFINITY]).unwrap();
+                test.fit(y.as_ref()).unwrap()
             };
             let exact = fits(Approximation::Exact);
             for (g, (own, exact)) in fits(Approximation::Grid).iter().zip(&exact).enumerate() {
@@ -664,6 +666,10 @@ mod tests {
                 assert!((p - q).abs() < 1e-3 * q.abs().max(1.0), "{g}: {p} {q}");
                 let (own, exact) = (own.best[0], exact.best[0]);
                 assert_eq!(own.kernel, exact.kernel);
+                // Of the first kernel most is unshared, and noise.
+                let total = own.var_spatial + own.var_noise;
+                assert!((own.var_spatial / total - own.fsv).abs() < 1e-12 && total > 0.0);
+                narrow += usize::from(own.kernel == 0 && own.fsv > 0.0);
                 for (own, exact) in [
                     (own.fsv, exact.fsv),
                     (own.mean, exact.mean),
@@ -674,6 +680,7 @@ mod tests {
                 }
             }
         }
+        assert!(narrow > 0, "a gene of the kernel that is unshared");
     }
 
     #[test]

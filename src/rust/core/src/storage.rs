@@ -13,7 +13,7 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// The first bytes of a file; the last one is the format's version.
-const MARK: [u8; 8] = *b"patina\0\x04";
+const MARK: [u8; 8] = *b"patina\0\x05";
 
 /// Length and checksum, at the end of a file.
 const TRAILER: u64 = 16;

@@ -119,7 +119,7 @@ fn standard_errors_are_those_of_the_likelihoods_curvature() {
             for end in [best.fsv_interval.0, best.fsv_interval.1] {
                 if (1e-3..0.999).contains(&end) {
                     let drop = value(best.fsv) - value(end);
-                    assert!((drop - 3.0).abs() < 0.4, "{end}: {drop}");
+                    assert!((drop - 3.0).abs() < 0.1, "{end}: {drop}");
                 }
             }
             compared += 1;

@@ -69,7 +69,7 @@ pub fn plan(
         let by_mesh = gene * CELL_COST + n * (GENE_WIDTH as f64).powi(dim as i32) * SPREAD_COST;
         let pairs = strips.pairs(l);
         // Single precision is for sums over a few neighbours.
-        let near = pairs <= n * n / 4.0 || n <= FEW as f64;
+        let near = pairs <= n * n / 4.0;
         if (near && pairs * PAIR_COST <= by_mesh) || !fits {
             if pairs > MOST_PAIRS {
                 return Err(k);

@@ -101,9 +101,8 @@ impl Krylov {
         let upper: Vec<f64> = (0..self.grid.len())
             .map(|i| {
                 let most = at(i, &gauss);
-                // Where the log determinant is not reliable this is no bound: for wide kernels it has to do, for others the
-                // mean is what is expected.
-                if i >= self.reliable || self.wide { most } else { 0.5 * (most + at(i, &radau)) }
+                // Where the log determinant is not reliable neither is a bound: the mean is what is expected.
+                if i >= self.reliable { most } else { 0.5 * (most + at(i, &radau)) }
             })
             .collect();
         let (best, value) = lower

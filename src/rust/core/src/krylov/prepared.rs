@@ -17,8 +17,6 @@ pub struct Krylov {
     pub(super) n: usize,
     /// Whether Lanczos goes on until everything is known at any delta.
     pub(super) narrow: bool,
-    /// Whether little is known at small deltas.
-    pub(super) wide: bool,
     pub(super) samples: Vec<Sample>,
     pub(super) grid: Vec<f64>,
     /// Over all samples, and on the grid.
@@ -61,7 +59,6 @@ impl Krylov {
             kernel,
             n,
             narrow,
-            wide: width == Width::Wide,
             gower: ((n as f64 - within) / (n - samples.len()) as f64).max(0.0),
             squares: samples.iter().map(Sample::squares).sum(),
             samples,
