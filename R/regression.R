@@ -53,6 +53,7 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
         na.action = stats::na.pass,
         drop.unused.levels = TRUE
       )
+      check_levels(frame, arg, call)
       terms <- stats::terms(frame)
       # factors are coded beside an intercept, whether the formula has one or not
       attr(terms, "intercept") <- 1L
@@ -61,6 +62,7 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
       names(contrasts) <- names(frame)[is_factor]
       stats::model.matrix(terms, frame, contrasts.arg = contrasts)
     },
+    patina_error = rlang::cnd_signal,
     error = function(cnd) {
       abort_patina(
         c(
@@ -98,6 +100,24 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
     )
   }
   unname(design)
+}
+
+#' A factor that names spots would leave nothing to test
+#' @noRd
+check_levels <- function(frame, arg, call) {
+  levels <- vapply(frame, \(column) if (is.numeric(column)) 0L else length(unique(column)), 0L)
+  many <- which(levels > nrow(frame) / 2)
+  if (length(many) > 0L) {
+    abort_patina(
+      c(
+        "{.field {names(frame)[many[[1L]]]}} in {.arg {arg}} has {levels[many[[1L]]]} levels for {nrow(frame)}
+          spots, which leaves nothing to test.",
+        i = "Does it name spots? A factor has far fewer levels than spots; numbers are to be numeric."
+      ),
+      class = "covariates",
+      call = call
+    )
+  }
 }
 
 #' A linear model for every gene, of which the covariates' part is subtracted

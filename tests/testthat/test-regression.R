@@ -24,6 +24,19 @@ test_that("regress_out() subtracts the covariates' part of a linear model", {
   expect_equal(regress_out(y, info, ~ 0 + group + depth), t(unname(expected)))
 })
 
+test_that("a factor that names spots is no covariate", {
+  input <- as_input(fake_tissue()$counts, fake_tissue()$coords)
+  input$samples <- data.frame(id = sprintf("spot %d", 1:64), half = rep(1:32, 2))
+  expect_error(
+    normalizer_of(input, covariates = ~id),
+    "`?id`?.* 64 levels",
+    class = "patina_error_covariates"
+  )
+  # as many levels as leave half of the freedom are the user's choice, and numbers have none
+  expect_no_error(normalizer_of(input, covariates = ~ factor(half)))
+  expect_no_error(normalizer_of(input, covariates = ~half))
+})
+
 test_that("covariates are checked", {
   input <- as_input(counts, coords)
   expect_snapshot(normalizer_of(input, covariates = ~ log(depth)), error = TRUE)
