@@ -286,7 +286,8 @@ test_that("Visium and Slide-seq objects give the numbers of a matrix, where Seur
       results <- spatial_test(object, threads = 1)
       expect_identical(numbers(results), expected)
       # The calls that users report as failing: a search on an assay with layers, then asking for its genes
-      # ("'layer' must be a single non-empty string", "undefined columns selected", "cannot xtfrm data frames").
+      # ("'layer' must be a single non-empty string", "undefined columns selected", "cannot xtfrm data
+      # frames").
       # What is left in the object does not matter here, and the genes can be asked for.
       object <- searched_by_seurat(object)
       expect_identical(numbers(spatial_test(object, threads = 1)), expected)
