@@ -10,6 +10,11 @@
 #' them. Spots are neighbours if no third lies in the circle between them: six on a hexagonal lattice,
 #' four on a square one. Of several starts the best is taken; the result is the same on every run.
 #'
+#' The mixture sees up to ten smooth factors where fewer were chosen for reporting, each with what every spot
+#' has of its own. If neighbours then hardly agree (`beta` below 0.55), as where cells of many types are mixed in
+#' every domain, it found kinds of spots instead of domains: it is fitted again with what is smooth in the
+#' factors weighing 0.5, 0.75 or 0.9, the first that makes neighbours agree.
+#'
 #' @section Choosing the number of domains:
 #' Of several `n_domains`, the one with the highest `criterion` is taken: the log pseudo-likelihood of
 #' the spots' factors and
@@ -27,7 +32,7 @@
 #'   belongs to it,
 #'   given its neighbours). The attribute `patina` has `criterion` (a tibble of those tried), `beta` (the
 #'   strength
-#'   of the neighbours' influence) and `means` (domains × factors).
+#'   of the neighbours' influence), `smooth` (the weight of the smooth part) and `means` (domains × factors).
 #' @section Errors:
 #' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or `n_domains` is not
 #' whole, or above the
@@ -70,17 +75,24 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
       call = call
     )
   }
-  within <- within_domains(factors)
-  values <- factors$totals %*% within$whiten
-  fit <- call_rust(
-    rust_find_domains,
-    coords[order, , drop = FALSE],
-    if (is.null(sample)) n else as.integer(table(sample)),
-    unname(values[order, , drop = FALSE]),
-    rep(1, ncol(values)),
-    sort(unique(as.integer(n_domains))),
-    threads
-  )
+  axes <- factors$model$axes
+  within <- within_domains(axes, factors$model$noise)
+  # Labels of which neighbours tell little are kinds of spots: more of the smooth part makes domains of them.
+  for (weight in smooth_weights) {
+    values <- ((1 - weight) * axes$totals + weight * axes$values) %*% within$whiten
+    fit <- call_rust(
+      rust_find_domains,
+      coords[order, , drop = FALSE],
+      if (is.null(sample)) n else as.integer(table(sample)),
+      unname(values[order, , drop = FALSE]),
+      rep(1, ncol(values)),
+      sort(unique(as.integer(n_domains))),
+      threads
+    )
+    if (ncol(fit$probabilities) == 1L || fit$beta >= least_beta) {
+      break
+    }
+  }
   back <- order(order)
   found <- ncol(fit$probabilities)
   domain <- fit$labels[back]
@@ -104,32 +116,39 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
     patina = list(
       criterion = tried,
       beta = fit$beta,
-      means = domain_means(fit$means, within, factors),
+      smooth = weight,
+      means = domain_means(fit$means, within)[, colnames(factors$loadings), drop = FALSE],
       coords = colnames(coords),
       version = utils::packageVersion("patina")
     )
   )
 }
 
+# Shares of the smooth part to try in turn, and the influence of neighbours that is enough: a neighbour's label
+# multiplies its odds by 1.7.
+smooth_weights <- c(0, 0.5, 0.75, 0.9)
+least_beta <- 0.55
+
 #' What factors are expected to vary within a domain: what each spot has of its own, and the error with which
 #' genes tell it
 #' @returns A list: `whiten`, by which factors get the covariance 1, and its inverse `back`.
 #' @noRd
-within_domains <- function(factors) {
-  information <- crossprod(factors$loadings / sqrt(factors$model$noise))
-  own <- pmax(factors$model$kernels$own - 1 / diag(information), 1e-3)
+within_domains <- function(axes, noise) {
+  information <- crossprod(axes$loadings / sqrt(noise))
+  own <- pmax(axes$own - 1 / diag(information), 1e-3)
   scale <- 1e-8 * max(diag(information))
   covariance <- diag(own, length(own)) + solve(information + diag(scale, length(own)))
   parts <- eigen(covariance, symmetric = TRUE)
   root <- sqrt(pmax(parts$values, 1e-12 * parts$values[[1L]]))
   list(
     whiten = parts$vectors %*% diag(1 / root, length(root)),
-    back = t(parts$vectors %*% diag(root, length(root)))
+    back = t(parts$vectors %*% diag(root, length(root))),
+    names = colnames(axes$loadings)
   )
 }
 
-domain_means <- function(means, within, factors) {
-  means <- matrix(means, ncol = ncol(factors$loadings)) %*% within$back
-  dimnames(means) <- list(NULL, colnames(factors$loadings))
+domain_means <- function(means, within) {
+  means <- matrix(means, ncol = length(within$names)) %*% within$back
+  dimnames(means) <- list(NULL, within$names)
   means
 }

@@ -9,7 +9,7 @@
 #' Each factor is smooth up to a share, that each spot has of its own; lengthscale and share are those
 #' that predict left-out spots best. Factors that turn out not to be smooth take up what spots
 #' differ in wherever they lie (cell types, depth, quality), and are not reported. The loadings are then
-#' turned obliquely so that most genes load on few factors (promax), so factors may be correlated.
+#' turned obliquely so that most genes load on few factors (quartimin), so factors may be correlated.
 #' The result is the same on every run, for any number of threads.
 #'
 #' With `normalization = "log"`, spots with next to no counts take no part, with a warning: factors there are
@@ -58,8 +58,7 @@
 #'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
 #' * `held_out`: a tibble of `n_factors`, `r_squared`, the share of the variance predicted at left-out spots,
 #'   and `se`, the standard error of its difference from the largest; or `NULL`;
-#' * `totals`: the matrix of factors with what each spot has of its own, spots × factors, which
-#'   [spatial_domains()] uses;
+#' * `totals`: the matrix of factors with what each spot has of its own, spots × factors;
 #' * `model`: what `predict()` and [spatial_domains()] need.
 #' @section Errors:
 #' `patina_error_argument` for an argument outside its range, among them more factors than genes;
@@ -243,24 +242,33 @@ most_spatial <- function(prepared, spots) {
 #' Put names on what Rust found
 #' @noRd
 new_factors <- function(fit, model, genes, input, run) {
-  ids <- seq_len(ncol(fit$values))
-  names <- paste0("factor_", ids)
-  named <- function(x, rows) matrix(x, ncol = length(ids), dimnames = list(rows, names))
-  model$seen <- fit$seen
-  model$kernels <- tibble::as_tibble(fit$summary[c("lengthscale", "delta", "prior", "own")])
+  all <- ncol(fit$values)
+  ids <- seq_len(fit$count)
+  names <- paste0("factor_", seq_len(all))
+  kernels <- tibble::as_tibble(fit$summary[c("lengthscale", "delta", "prior", "own")])
   others <- setdiff(seq_len(input$n_spots), model$order)
   whole <- function(of_order, of_others) {
-    rbind(of_order, of_others)[order(c(model$order, others)), , drop = FALSE]
+    out <- rbind(of_order, of_others)[order(c(model$order, others)), , drop = FALSE]
+    dimnames(out) <- list(NULL, names)
+    out
   }
   around <- if (length(others) > 0L) {
     sample <- if (is.null(input$sample_id)) 1L else as.integer(input$sample_id)[others]
-    predict_fields(model, input$coords[others, , drop = FALSE], rep_len(sample, length(others)), run$threads)
+    everything <- c(model, list(seen = fit$seen, kernels = kernels))
+    places <- input$coords[others, , drop = FALSE]
+    predict_fields(everything, places, rep_len(sample, length(others)), run$threads)
   }
   values <- whole(fit$values, around$value)
   totals <- whole(fit$totals, around$value)
-  model$std_errors <- whole(fit$std_errors, around$se)
+  loadings <- matrix(fit$loadings, ncol = all, dimnames = list(genes, names))
+  model$std_errors <- unname(whole(fit$std_errors, around$se)[, ids, drop = FALSE])
+  model$seen <- fit$seen[, ids, drop = FALSE]
+  model$kernels <- kernels[ids, ]
   model$noise <- stats::setNames(fit$noise, genes)
+  # what domains are found by
+  model$axes <- list(values = values, totals = totals, loadings = loadings, own = kernels$own)
   held_out <- if (length(fit$held_out$n_factors) > 0L) tibble::as_tibble(fit$held_out)
+  summary <- tibble::as_tibble(fit$summary[c("variance", "lengthscale", "smooth")])[ids, ]
   structure(
     list(
       factors = tibble::as_tibble(
@@ -268,14 +276,14 @@ new_factors <- function(fit, model, genes, input, run) {
           list(spot = input$spots),
           if (!is.null(input$sample_id)) list(sample = input$sample_id),
           as.data.frame(input$coords),
-          as.data.frame(named(values, NULL))
+          as.data.frame(values[, ids, drop = FALSE])
         ),
         .name_repair = "minimal"
       ),
-      loadings = named(fit$loadings, genes),
-      summary = tibble::tibble(factor = ids, !!!fit$summary[c("variance", "lengthscale", "smooth")]),
+      loadings = loadings[, ids, drop = FALSE],
+      summary = tibble::tibble(factor = ids, summary),
       held_out = held_out,
-      totals = named(totals, input$spots),
+      totals = `rownames<-`(totals[, ids, drop = FALSE], input$spots),
       model = model
     ),
     class = "patina_factors"

@@ -13,7 +13,7 @@
 # them, Poisson counts with gamma noise, depth that varies. Programs: the correlation of each true program
 # with its best match (each factor once), beside that of an oracle that knows the loadings. Domains: adjusted
 # Rand index with the true ones, beside that of the same mixture given the true programs, of k-means of
-# principal components, and of k-means of the factors.
+# principal components, of spatial principal components, and of the factors.
 #
 # Results, the same on every run: bench/results/factors_held_out.csv and factors_simulated.csv.
 library(patina)
@@ -224,6 +224,33 @@ oracle_programs <- function(tissue) {
   )
 }
 
+# Leading eigenvectors of Y K Y', K over 0.8 spacings, and each score smoothed at a delta of its own
+spatial_pca <- function(tissue, rank = 15, scale = 0.8) {
+  y <- t(log_normalised(tissue$counts))
+  y <- y - rep(colMeans(y), each = nrow(y))
+  d <- as.matrix(dist(tissue$xy))
+  diag(d) <- Inf
+  spacing <- median(apply(d, 1, min))
+  diag(d) <- 0
+  kernel <- eigen(exp(-d^2 / (2 * (scale * spacing)^2)), symmetric = TRUE)
+  values <- pmax(kernel$values, 0)
+  half <- crossprod(sqrt(values) * t(kernel$vectors), t(kernel$vectors) %*% y)
+  parts <- eigen(tcrossprod(half), symmetric = TRUE)
+  axes <- crossprod(half, parts$vectors[, seq_len(rank)])
+  scores <- y %*% (axes / rep(sqrt(colSums(axes^2)), each = nrow(axes)))
+  deltas <- exp(seq(-3, 5, 0.3))
+  apply(scores, 2, function(score) {
+    along <- drop(crossprod(kernel$vectors, score))
+    likelihood <- vapply(
+      deltas,
+      \(delta) -0.5 * sum(log(values + delta)) - 0.5 * length(along) * log(sum(along^2 / (values + delta))),
+      0
+    )
+    delta <- deltas[[which.max(likelihood)]]
+    kernel$vectors %*% (values / (values + delta) * along)
+  })
+}
+
 one <- function(side, kind, domains, programs, noise, seed) {
   set.seed(seed)
   tissue <- simulate(side, kind, domains, programs, noise)
@@ -231,12 +258,16 @@ one <- function(side, kind, domains, programs, noise, seed) {
   given <- spatial_factors(tissue$counts, tissue$xy, n_factors = programs, progress = FALSE)
   values <- \(fit) as.matrix(fit$factors[colnames(fit$loadings)])
   truth <- given
-  truth$totals <- tissue$whole
   # the mixture given the programs themselves: what each spot has of its own is all that is in its way
-  truth$loadings <- diag(1e3, programs)
+  names <- paste0("factor_", seq_len(programs))
+  truth$loadings <- matrix(diag(1e3, programs), programs, dimnames = list(NULL, names))
   truth$model$noise <- rep(1, programs)
-  truth$model$kernels <- tibble::tibble(own = rep(noise^2 + 1e-6, programs))
-  colnames(truth$loadings) <- paste0("factor_", seq_len(programs))
+  truth$model$axes <- list(
+    values = tissue$smooth,
+    totals = tissue$whole,
+    loadings = truth$loadings,
+    own = rep(noise^2 + 1e-6, programs)
+  )
   pca <- svd(scale(t(log_normalised(tissue$counts))), nu = programs)
   set.seed(1)
   k_means <- \(x) kmeans(x, domains, nstart = 20)$cluster
@@ -261,6 +292,7 @@ one <- function(side, kind, domains, programs, noise, seed) {
     ari_given = rand(tissue$area, spatial_domains(given, domains)$domain),
     ari_oracle = rand(tissue$area, spatial_domains(truth, domains)$domain),
     ari_pca = rand(tissue$area, k_means(pca$u %*% diag(pca$d[seq_len(programs)]))),
+    ari_spatial_pca = rand(tissue$area, k_means(spatial_pca(tissue))),
     ari_k_means = rand(tissue$area, k_means(values(fit)))
   )
   print(row, digits = 3)

@@ -173,3 +173,19 @@ test_that("domains go into Seurat objects, which have no column for genes then",
   seurat <- add_results(seurat, domains)
   expect_identical(as.character(seurat$patina_domain), as.character(domains$domain), ignore_attr = TRUE)
 })
+
+test_that("where cells of several types are mixed, domains are areas and not types", {
+  set.seed(4)
+  n <- 500
+  places <- data.frame(x = runif(n), y = runif(n))
+  area <- 1 + (places$x > 0.5)
+  shares <- rbind(c(0.6, 0.3, 0.05, 0.05), c(0.05, 0.05, 0.3, 0.6))
+  type <- vapply(area, \(k) sample(4, 1, prob = shares[k, ]), 1L)
+  profiles <- matrix(exp(rnorm(60 * 4)), 60)
+  counts <- matrix(rpois(60 * n, 3 * profiles[, type]), 60, dimnames = list(paste0("g", 1:60), NULL))
+  cells <- spatial_factors(counts, places, n_factors = 4, threads = 1)
+  domains <- spatial_domains(cells, 2, threads = 1)
+  expect_gt(attr(domains, "patina")$smooth, 0)
+  agree <- mean((domains$domain == "1") == (area == 1))
+  expect_gt(max(agree, 1 - agree), 0.9)
+})

@@ -47,6 +47,7 @@ fn rust_find_factors(
         se = fit.held_out.iter().map(|h| h.se).collect::<Vec<_>>()
     );
     Ok(list!(
+        count = fit.count as i32,
         values = to_r(fit.values.as_ref()),
         std_errors = to_r(fit.std_errors.as_ref()),
         totals = to_r(fit.totals.as_ref()),

@@ -30,6 +30,8 @@ const FOLDS: usize = 4;
 const FEW: usize = 700;
 /// The share left out of many locations.
 const LEFT_OUT: f64 = 0.1;
+/// Axes that domains know at least, reported or not: more than are worth a picture.
+const AXES: usize = 10;
 /// Fewer locations are not divided.
 const DIVISIBLE: usize = 30;
 
@@ -82,9 +84,12 @@ pub struct HeldOut {
     pub counts: bool,
 }
 
-/// Factors, in order of the variance that they explain.
+/// Factors, in order of the variance that they explain; after the [`count`](Self::count) that are reported, further
+/// smooth ones that were found, if fewer than 10 are reported.
 #[derive(Debug, Clone)]
 pub struct Factors {
+    /// How many are reported.
+    pub count: usize,
     /// The smooth parts, each of variance 1 over the locations: locations × factors.
     pub values: Mat<f64>,
     /// Their posterior standard deviations.
@@ -147,8 +152,10 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     let genes = Genes::new(y)?;
     let mut smoother = Smoother::new(locations, &lengthscales)?;
     let whole = fit(&genes, &mut smoother, most, others, settings.max_iterations)?;
-    let simple = simplify(&genes, &mut smoother, whole, count)?;
-    Ok(report(&smoother, simple, count, held_out))
+    let axes = Axes::of(&whole)?;
+    let wide = count.max(axes.smooth.len().min(AXES));
+    let simple = simplify(&genes, &mut smoother, whole, &axes, count)?;
+    Ok(report(&smoother, simple, count, wide, held_out))
 }
 
 /// A basis of the smooth factors in which the first ones explain most of the genes, weighted by their precision: the
@@ -232,8 +239,14 @@ fn decreasing(values: &[f64]) -> Vec<usize> {
 }
 
 /// Turns the factors that are to be reported to simple structure; they come first.
-fn simplify(genes: &Genes<'_>, smoother: &mut Smoother, whole: Fit, count: usize) -> Result<Fit> {
-    let (order, to_loadings, to_factors) = Axes::of(&whole)?.whole();
+fn simplify(
+    genes: &Genes<'_>,
+    smoother: &mut Smoother,
+    whole: Fit,
+    axes: &Axes,
+    count: usize,
+) -> Result<Fit> {
+    let (order, to_loadings, to_factors) = axes.whole();
     let mut loadings = times(columns(&whole.loadings.mean, &order).as_ref(), to_loadings.as_ref());
     let mut total = times(columns(&whole.total, &order).as_ref(), to_factors.as_ref());
     let old = &whole.loadings.covariance;
@@ -243,7 +256,7 @@ fn simplify(genes: &Genes<'_>, smoother: &mut Smoother, whole: Fit, count: usize
     let choices = order.iter().map(|&k| whole.choices[k]).collect();
     let weighted =
         Mat::from_fn(loadings.nrows(), count, |g, k| loadings[(g, k)] / whole.loadings.noise[g].sqrt());
-    let turned = rotation::promax(weighted.as_ref())
+    let turned = rotation::simple_structure(weighted.as_ref())
         .and_then(|turn| Some((rotation::inverse_transpose(turn.as_ref())?, turn)))
         .ok_or_else(|| Error::NoConvergence("factors'".to_string()))?;
     let (back, turn) = turned;
@@ -272,7 +285,7 @@ fn simplify(genes: &Genes<'_>, smoother: &mut Smoother, whole: Fit, count: usize
     finish(genes, smoother, loadings, total, choices, whole.iterations)
 }
 
-fn report(smoother: &Smoother, fit: Fit, count: usize, held_out: Vec<HeldOut>) -> Factors {
+fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize, held_out: Vec<HeldOut>) -> Factors {
     let n = fit.smooth.nrows() as f64;
     let genes = fit.loadings.mean.nrows() as f64;
     let summary = |k: usize| {
@@ -294,8 +307,9 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, held_out: Vec<HeldOut>) -
             },
         )
     };
-    let found: Vec<(f64, Summary)> = (0..count).map(summary).collect();
-    let order = decreasing(&found.iter().map(|f| f.1.variance).collect::<Vec<_>>());
+    let found: Vec<(f64, Summary)> = (0..wide).map(summary).collect();
+    let mut order = decreasing(&found[..count].iter().map(|f| f.1.variance).collect::<Vec<_>>());
+    order.extend(count..wide);
     // A factor without a smooth part keeps its own unit.
     let scale = |k: usize| {
         let loading = fit.loadings.mean.col_as_slice(k);
@@ -305,9 +319,10 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, held_out: Vec<HeldOut>) -
     };
     let scales: Vec<f64> = order.iter().map(|&k| scale(k)).collect();
     let pick = |m: &Mat<f64>, f: &dyn Fn(f64, f64) -> f64| {
-        Mat::from_fn(m.nrows(), count, |i, j| f(m[(i, order[j])], scales[j]))
+        Mat::from_fn(m.nrows(), wide, |i, j| f(m[(i, order[j])], scales[j]))
     };
     Factors {
+        count,
         values: pick(&fit.smooth, &|x, s| x / s),
         std_errors: pick(&fit.smooth_variance, &|x, s| (x / (s * s)).sqrt()),
         totals: pick(&fit.total, &|x, s| x / s),
