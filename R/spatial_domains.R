@@ -11,8 +11,8 @@
 #' four on a square one. Of several starts the best is taken; the result is the same on every run.
 #'
 #' The mixture sees up to ten smooth factors where fewer were chosen for reporting, each with what every spot
-#' has of its own. If neighbours then hardly agree (`beta` below 0.55), as where cells of many types are mixed in
-#' every domain, it found kinds of spots instead of domains: it is fitted again with what is smooth in the
+#' has of its own. If neighbours then hardly agree (`beta` below 0.55), as where cells of many types are mixed
+#' in every domain, it found kinds of spots instead of domains: it is fitted again with what is smooth in the
 #' factors weighing 0.5, 0.75 or 0.9, the first that makes neighbours agree.
 #'
 #' @section Choosing the number of domains:
@@ -124,8 +124,8 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   )
 }
 
-# Shares of the smooth part to try in turn, and the influence of neighbours that is enough: a neighbour's label
-# multiplies its odds by 1.7.
+# Shares of the smooth part to try in turn, and the influence of neighbours that is enough: a neighbour's
+# label multiplies its odds by 1.7.
 smooth_weights <- c(0, 0.5, 0.75, 0.9)
 least_beta <- 0.55
 
