@@ -355,6 +355,84 @@ test_that("what stands on its own", {
   expect_refused_by_name("seed", example_tissue(seed = "a"), example_tissue(seed = 1e12))
 })
 
+test_that("factors, domains, fields and modules", {
+  factors <- function(...) spatial_factors(counts, xy, ..., threads = 1, progress = FALSE)
+  fit <- suppressMessages(factors(n_factors = 2))
+  results <- test()
+  expect_refused_by_name("genes", factors("absent"), factors(1:2), gene_correlation(y, xy, "absent"))
+  expect_refused_by_name(
+    "n_factors",
+    factors(n_factors = 0),
+    factors(n_factors = 1e9),
+    factors(n_factors = "a"),
+    factors(n_factors = NA)
+  )
+  expect_refused_by_name("lengthscale", factors(lengthscale = -1), factors(lengthscale = "a"))
+  expect_refused_by_name(
+    "\\.\\.\\.",
+    factors(seed = 1),
+    spatial_domains(fit, seed = 1),
+    filter_spots(counts, 3)
+  )
+  expect_refused_by_name("factors", spatial_domains(3), spatial_domains(NULL), plot_factors(3))
+  expect_refused_by_name(
+    "n_domains",
+    spatial_domains(fit, n_domains = 0),
+    spatial_domains(fit, n_domains = 1e6),
+    spatial_domains(fit, n_domains = "a")
+  )
+  expect_refused_by_name(
+    "newcoords",
+    stats::predict(fit, "a"),
+    stats::predict(fit, 1:3),
+    stats::predict(fit, data.frame(x = c(1, NA), y = 1)),
+    stats::predict(results, y, xy, genes = "g1", newcoords = "a")
+  )
+  expect_refused_by_name(
+    "x",
+    stats::predict(results),
+    gene_correlation(3),
+    filter_spots(3),
+    filter_genes(NULL)
+  )
+  expect_refused_by_name("coords", gene_correlation(y))
+  expect_refused_by_name("domains", plot_domains(3))
+  expect_refused_by_name("correlation", plot_modules(3))
+  expect_refused_by_name("field", plot_gene_field(3))
+})
+
+test_that("counts, depth and moments", {
+  counted <- function(...) test(counts, ..., normalization = "pearson")
+  expect_refused_by_name(
+    "size_factors",
+    counted(size_factors = "absent"),
+    counted(size_factors = -1),
+    counted(size_factors = rep(0, 40)),
+    counted(size_factors = rep(NA_real_, 40)),
+    counted(size_factors = 1:3)
+  )
+  expect_refused_by_name("depth", counted(depth = "some"), counted(depth = 1))
+  expect_refused_by_name(
+    "fit",
+    counted(fit = "least squares"),
+    counted(fit = "moments", pval_method = "spatialde")
+  )
+  expect_refused_by_name(
+    "likelihood_genes",
+    counted(likelihood_genes = -1),
+    counted(likelihood_genes = "all")
+  )
+  expect_refused_by_name("pi0", counted(pi0 = 2), counted(pi0 = "a"))
+})
+
+test_that("first looks at results", {
+  results <- test()
+  expect_refused_by_name("n", top_genes(results, n = -1), top_genes(results, n = "a"))
+  expect_refused_by_name("results", top_genes(3), patina_report(3))
+  expect_refused_by_name("fdr", summary(results, fdr = 2))
+  expect_refused_by_name("spe", add_spatial_test(y), add_spatial_test(NULL))
+})
+
 test_that("what looks odd and is right", {
   some <- c(0.5, 1, 2)
   plain <- test(lengthscales = some)
