@@ -62,8 +62,10 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
       names(contrasts) <- names(frame)[is_factor]
       stats::model.matrix(terms, frame, contrasts.arg = contrasts)
     },
-    patina_error = rlang::cnd_signal,
     error = function(cnd) {
+      if (inherits(cnd, "patina_error")) {
+        rlang::cnd_signal(cnd)
+      }
       abort_patina(
         c(
           "The formula {.code {rlang::as_label(formula)}} cannot be evaluated:
