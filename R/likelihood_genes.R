@@ -16,7 +16,7 @@ check_likelihood_genes <- function(likelihood_genes, call) {
 
 #' Fit the significant genes by the likelihood, best first
 #'
-#' Their p-values stay what they are: those of the score forms.
+#' Their p-values stay what they are: those of the quadratic forms.
 #'
 #' @param fits,fitter Of all genes, by moments; see `fit_genes()` and `prepare_fitter()`.
 #' @param qval,log10_pval Of all genes.

@@ -129,11 +129,13 @@
 #'   is what it gets; above 5,000 spots it is an error.
 #' - `"grid"`: quadratic forms alone, without likelihoods, for any number of spots up to 10 million: sums over
 #'   near spots for short lengthscales, Fourier transforms on regular meshes (as a non-uniform fast Fourier
-#'   transform) for the others. A form is right to about 1e-6 of its standard deviation. SE kernels only, and
-#'   only their scores go into p-values. Sparse counts stay sparse, whatever the normalization: their
+#'   transform) for the others. A form is right to about 1e-6 of its standard deviation. SE kernels only. In
+#'   place of the likelihood's forms at a finite ratio of noise to signal there are filters of the same shape,
+#'   with moments of their own, and log p-values within a tenth of those that likelihoods' forms give.
+#'   Sparse counts stay sparse, whatever the normalization: their
 #'   residuals are combinations of few functions that all genes share, plus what the counts add. With 100,000
-#'   spots, 1,000 genes with 8 % of non-zero counts take 20 seconds of one core, half of them to prepare;
-#'   400,000 spots × 18,000 genes with 2 % 8 minutes, and 7 GB with the counts.
+#'   spots, 1,000 genes with 8 % of non-zero counts take half a minute of one core, two thirds of it to
+#'   prepare.
 #' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings (the few
 #'   genes for which it does not converge are tested again, `"exact"`);
 #'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
@@ -144,11 +146,12 @@
 #'   error. From 20,000 spots on `"grid"` for SE kernels, unless `fit` asks for likelihoods. Periods of the
 #'   PER kernel that are too short (below about 4 spacings with 6,000 spots, 7 with 20,000) are left out, with
 #'   a warning.
+#'   Above 5,000 spots p-values of SE kernels come from the forms of `"grid"`, whatever has the likelihood.
 #'
 #' `fit` says what a gene's lengthscale, variances and `fsv` come from.
 #' - `"likelihood"`: its maximum, over all kernels and all ratios of noise to signal.
-#' - `"moments"`: the score forms that p-values are made of. The variance of a kernel is its form's excess
-#'   over the mean without a signal, over its expectation for a variance of 1 (Haseman-Elston regression over
+#' - `"moments"`: the score forms, of which p-values are made, too. The variance of a kernel is its form's
+#'   excess over the mean without a signal, over its expectation for a variance of 1 (Haseman-Elston regression over
 #'   kernels); the kernel whose excess is the largest in standard deviations is the gene's. No likelihood is
 #'   computed, so `llr`, `loglik`, `bic` and `fsv_se` are `NA`.
 #' - `"auto"`: likelihoods below 20,000 spots, moments from there on; likelihoods where `approximation` or

@@ -293,6 +293,11 @@ pub fn settles_exactly(locations: &Locations, approximation: Approximation) -> b
     approximation == Approximation::Auto && locations.len() <= DENSE_LIMIT
 }
 
+/// Whether the quadratic forms of SE kernels, and so p-values, are the grid's even where other engines have the likelihood.
+pub fn forms_on_grid(locations: &Locations, request: Request) -> bool {
+    request.approximation == Approximation::Auto && !request.eigenpairs && locations.len() > DENSE_LIMIT
+}
+
 /// Bytes that dense eigendecompositions of so many kernels take in the current rayon pool: all eigenvectors, and a
 /// matrix, its eigenvectors and as much again for each that is under way.
 fn dense_memory(locations: &Locations, kernels: usize) -> f64 {

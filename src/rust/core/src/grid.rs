@@ -7,7 +7,9 @@
 //! those functions are computed once ([`basis`]).
 
 pub mod basis;
+pub mod beside;
 pub mod eigenvalues;
+pub mod finite;
 pub mod fourier;
 pub mod mesh;
 pub mod model;
@@ -17,19 +19,21 @@ pub mod prepare;
 pub mod strips;
 pub mod window;
 
+pub use beside::Beside;
 pub use model::GridModel;
 
 use crate::error::Result;
 use crate::interrupt;
 use crate::locations::Locations;
-use crate::null::score::ScoreSample;
-use eigenvalues::with_powers;
+use crate::null::score::{ScoreSample, with_powers};
 use faer::{Mat, MatRef};
+use finite::Finite;
 use fourier::Workspace;
 use mesh::{Mesh, Weights, bounds};
 use pieces::split;
 use plan::{FEW, GENE_CELLS, GENE_WIDTH, Plan};
 use prepare::{Meshes, near_parts};
+use rayon::prelude::*;
 use std::ops::Range;
 use strips::{LANES, REACH, Strips};
 
@@ -46,6 +50,8 @@ struct Sample {
     strips: Strips,
     plan: Plan,
     levels: Vec<Vec<Piece>>,
+    /// The forms at a finite noise ratio, of the kernels that have one.
+    finite: Vec<Option<Finite>>,
 }
 
 /// A part of a sample that a level's kernels do not connect with the rest.
@@ -101,7 +107,22 @@ impl Grid {
                         .collect()
                 })
                 .collect();
-            samples.push(Sample { rows: rows.clone(), strips, plan, levels });
+            let finite = Vec::new();
+            samples.push(Sample { rows: rows.clone(), strips, plan, levels, finite });
+        }
+        let density = density(locations, &samples);
+        let wide: Vec<usize> = (0..lengthscales.len())
+            .filter(|&k| finite::is_wide(lengthscales[k], density.iter().copied().fold(0.0, f64::max), dim))
+            .collect();
+        for (sample, &density) in samples.iter_mut().zip(&density) {
+            let rows = sample.rows.clone();
+            let make = |k: usize| {
+                interrupt::check()?;
+                let wide = wide.contains(&k);
+                Ok(wide.then(|| Finite::new(coords, rows.clone(), lengthscales[k], density)).flatten())
+            };
+            sample.finite =
+                (0..lengthscales.len()).into_par_iter().with_max_len(1).map(make).collect::<Result<_>>()?;
         }
         Ok(Self { locations: locations.clone(), lengthscales: lengthscales.to_vec(), samples })
     }
@@ -154,16 +175,48 @@ impl Grid {
             let form = &mut made.form;
             with_powers(
                 &mut form.eigenvalues,
-                [form.invariants.n - 1.0, 0.0, form.invariants.t2, form.invariants.t3],
+                &[form.invariants.n - 1.0, 0.0, form.invariants.t2, form.invariants.t3],
             );
             Ok(made)
         };
         self.samples.iter().enumerate().map(sample).collect()
     }
 
-    /// The forms y'Ky of genes that are centred within samples, the columns of `y` (n × at most [`LANES`]): kernels × genes.
+    /// Whether a kernel has a form at the finite noise ratio [`finite::DELTA`].
+    pub fn has_finite(&self, kernel: usize) -> bool {
+        self.samples.iter().any(|sample| sample.finite[kernel].is_some())
+    }
+
+    /// That form of one of the kernels in each sample.
+    pub fn finite(&self, kernel: usize) -> Result<Vec<ScoreSample>> {
+        let sample = |(s, sample): (usize, &Sample)| {
+            interrupt::check()?;
+            let seed = ((kernel + self.lengthscales.len()) * self.samples.len() + s) as u64;
+            let coords = self.locations.coords();
+            Ok(match &sample.finite[kernel] {
+                Some(finite) => finite.null(coords, seed),
+                None => ScoreSample::zero(sample.rows.len()),
+            })
+        };
+        self.samples.iter().enumerate().map(sample).collect()
+    }
+
+    /// A kernel's form at a noise ratio among a gene's forms: 0 if there is none.
+    pub fn form_at(&self, forms: impl Fn(usize) -> f64, kernel: usize, delta: f64) -> f64 {
+        if delta.is_infinite() {
+            forms(kernel)
+        } else if delta == finite::DELTA {
+            forms(self.lengthscales.len() + kernel)
+        } else {
+            0.0
+        }
+    }
+
+    /// The forms y'Ky of genes that are centred within samples, the columns of `y` (n × at most [`LANES`]), and below them
+    /// those at the finite noise ratio: 2 kernels × genes.
     pub fn forms(&self, y: MatRef<'_, f64>) -> Result<Mat<f64>> {
-        let mut forms = Mat::<f64>::zeros(self.lengthscales.len(), y.ncols());
+        let kernels = self.lengthscales.len();
+        let mut forms = Mat::<f64>::zeros(2 * kernels, y.ncols());
         let mut work = Workspace::default();
         for sample in &self.samples {
             interrupt::check()?;
@@ -191,15 +244,24 @@ impl Grid {
                         match &piece.mesh {
                             Some((mesh, weights)) => {
                                 mesh.clear(&mut work);
-                                let points =
-                                    piece.rows.iter().map(|&row| (row as usize, column[row as usize]));
-                                mesh.spread(self.locations.coords(), points, &mut work);
+                                let value = |&row: &u32| (row as usize, column[row as usize] as f32);
+                                let points = piece.rows.iter().map(value);
+                                mesh.spread_fast(self.locations.coords(), points, &mut work);
                                 mesh.forms(&mut work, weights, &mut own);
                             }
                             None => self.few(&piece.rows, kernels.clone(), |row| column[row], &mut own),
                         }
                     }
                     kernels.clone().zip(own).for_each(|(k, own)| forms[(k, g)] += own);
+                }
+                interrupt::check()?;
+            }
+            for (k, finite) in sample.finite.iter().enumerate() {
+                let Some(finite) = finite else { continue };
+                for g in 0..y.ncols() {
+                    let column = y.col(g);
+                    forms[(kernels + k, g)] +=
+                        finite.form_of(self.locations.coords(), |row| column[row], &mut work);
                 }
                 interrupt::check()?;
             }
@@ -219,6 +281,17 @@ impl Grid {
             }
         }
     }
+}
+
+/// Points in a unit of volume of each sample, as a typical point of it sees them.
+fn density(locations: &Locations, samples: &[Sample]) -> Vec<f64> {
+    // So wide that it does not matter where exactly neighbours are.
+    let lengthscale = 3.0 * locations.spacing();
+    if !(lengthscale > 0.0 && lengthscale.is_finite()) {
+        return vec![0.0; samples.len()];
+    }
+    let volume = ((2.0 * std::f64::consts::PI).sqrt() * lengthscale).powi(locations.dim() as i32);
+    samples.iter().map(|s| s.strips.total(lengthscale) / (s.rows.len() as f64 * volume)).collect()
 }
 
 /// The width of the strips of some points.
@@ -373,6 +446,15 @@ mod tests {
             let got = basis.genes(&grid, &coefficients, &entries).unwrap();
             let error = worst(&locations, &lengthscales, &y, |k, g| got[g].forms[k]);
             assert!(error < 1e-5, "{name}: {error}");
+            let dense = grid.forms(y.as_ref()).unwrap();
+            for k in 0..lengthscales.len() {
+                let scale = y.squared_norm_l2();
+                for (g, got) in got.iter().enumerate() {
+                    let at = k + lengthscales.len();
+                    let error = (got.forms[at] - dense[(at, g)]).abs() / scale;
+                    assert!(error < 1e-6, "{name} {k}: {error}");
+                }
+            }
             for (s, rows) in samples.iter().enumerate() {
                 for (g, got) in got.iter().enumerate() {
                     for (power, got) in [2, 3, 4, 6].into_iter().zip(got.sums[s]) {
@@ -410,6 +492,59 @@ mod tests {
                     for (what, x, y, size) in pairs {
                         assert!((x - y).abs() < 1e-4 * size, "{name} {l}: {what} {x} {y}");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn finite_forms_are_those_of_their_products() {
+        for (name, locations, lengthscales) in tissues() {
+            let grid = Grid::new(&lengthscales, &locations).unwrap();
+            let kernels = lengthscales.len();
+            let own: Vec<usize> = (0..kernels).filter(|&k| grid.has_finite(k)).collect();
+            assert!(own.len() > 1, "{name}: {own:?}");
+            let y = genes(&locations);
+            let forms = grid.forms(y.as_ref()).unwrap();
+            for k in own {
+                let made = grid.finite(k).unwrap();
+                let (mut expected, mut square) = (vec![0.0; y.ncols()], 0.0);
+                for (s, rows) in locations.samples().iter().enumerate() {
+                    let Some(finite) = &grid.samples[s].finite[k] else { continue };
+                    let a = finite.dense(locations.coords());
+                    let dense = by_products(a.clone());
+                    let (x, y) = (&made[s].form.invariants, &dense.invariants);
+                    let what = format!("{name} {}", lengthscales[k]);
+                    let shift = (made[s].form.shift / dense.shift - 1.0).abs();
+                    assert!(shift < 1e-6, "{what}: shift {shift}");
+                    let size = y.t2.sqrt();
+                    let pairs = [
+                        ("t2", x.t2, y.t2, y.t2, 1e-5),
+                        ("t3", x.t3, y.t3, size.powi(3), 1e-4),
+                        ("s2", x.s2, y.s2, y.t2, 1e-6),
+                        ("s3", x.s3, y.s3, size.powi(3), 1e-6),
+                        ("u", x.u, y.u, size.powi(3), 1e-3),
+                        ("r", x.r, y.r, size.powi(3), 1e-5),
+                        ("b", x.b, y.b, size.powi(3), 1e-5),
+                        ("squares", x.squares, y.squares, y.squares, 1e-4),
+                    ];
+                    for (part, x, y, size, bound) in pairs {
+                        let error = (x - y).abs() / size;
+                        println!("{what}: {part} {error:.1e}");
+                        assert!(error < bound, "{what}: {part} {x} {y}");
+                    }
+                    square += y.t2;
+                    let columns = genes(&locations);
+                    let product = &a * columns.subrows(rows.start, rows.len());
+                    for (g, expected) in expected.iter_mut().enumerate() {
+                        *expected +=
+                            columns.col(g).subrows(rows.start, rows.len()).transpose() * product.col(g);
+                    }
+                }
+                for (g, expected) in expected.into_iter().enumerate() {
+                    let sd = (2.0 * square).sqrt() * y.col(g).squared_norm_l2() / y.nrows() as f64;
+                    let error = (forms[(kernels + k, g)] - expected).abs() / sd;
+                    assert!(error < 1e-4, "{name} {k} {g}: {error}");
                 }
             }
         }

@@ -1,8 +1,8 @@
 //! Kernels made ready: what [`crate::engine`] has chosen for each is carried out here.
 
-use crate::engine::{Choice, Reason, Request, choose};
+use crate::engine::{Choice, Reason, Request, choose, forms_on_grid};
 use crate::error::{Error, Result};
-use crate::grid::{Grid, GridModel};
+use crate::grid::{Beside, Grid, GridModel};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::krylov::Krylov;
@@ -24,6 +24,8 @@ pub enum AnyModel {
     Krylov(Box<Krylov>),
     /// By quadratic forms alone.
     Grid(Box<GridModel>),
+    /// By one of the others, but for its quadratic forms.
+    Beside(Box<Beside>),
     /// By an engine from elsewhere, which cannot be written to a file.
     #[serde(skip)]
     Other(Arc<dyn Model>),
@@ -37,6 +39,7 @@ impl Deref for AnyModel {
             Self::Spectral(model) => model,
             Self::Krylov(model) => model.as_ref(),
             Self::Grid(model) => model.as_ref(),
+            Self::Beside(model) => model.as_ref(),
             Self::Other(model) => model.as_ref(),
         }
     }
@@ -50,18 +53,27 @@ impl Deref for AnyModel {
 pub fn models(kernels: &[Kernel], locations: &Locations, request: Request) -> Result<Vec<Option<AnyModel>>> {
     let choices = choose(kernels, locations, request);
     // The kernels of a grid are planned together, before anything is computed.
-    let on_grid = |(kernel, choice): (&Kernel, &Choice)| (*choice == Choice::Grid).then(|| kernel.scale());
+    let beside = forms_on_grid(locations, request);
+    let on_grid = |(kernel, choice): (&Kernel, &Choice)| {
+        let forms = beside && kernel.has_meshes() && !matches!(choice, Choice::Unsupported(_));
+        (*choice == Choice::Grid || forms).then(|| kernel.scale())
+    };
     let mut lengthscales: Vec<f64> = kernels.iter().zip(&choices).filter_map(on_grid).collect();
     lengthscales.sort_by(f64::total_cmp);
     lengthscales.dedup();
     let grid =
         if lengthscales.is_empty() { None } else { Some(Arc::new(Grid::new(&lengthscales, locations)?)) };
-    carry_out(kernels, &choices, locations, |kernel, choice| match (choice, &grid) {
-        (Choice::Grid, Some(grid)) => {
+    carry_out(kernels, &choices, locations, |kernel, choice| {
+        let own = || {
             let index = lengthscales.partition_point(|l| *l < kernel.scale());
-            Ok(Some(AnyModel::Grid(Box::new(GridModel::new(grid, index)?))))
-        }
-        _ => model(kernel, choice, locations),
+            grid.as_ref().filter(|_| kernel.has_meshes()).map(|grid| GridModel::new(grid, index)).transpose()
+        };
+        Ok(match (choice, own()?) {
+            (Choice::Grid, Some(own)) => Some(AnyModel::Grid(Box::new(own))),
+            (_, Some(own)) if beside => model(kernel, choice, locations)?
+                .map(|likelihood| AnyModel::Beside(Box::new(Beside::new(likelihood, own)))),
+            _ => model(kernel, choice, locations)?,
+        })
     })
 }
 
@@ -133,7 +145,10 @@ fn model(kernel: Kernel, choice: &Choice, locations: &Locations) -> Result<Optio
 pub fn exact(models: &[AnyModel], locations: &Locations) -> Result<Vec<AnyModel>> {
     let exact = |model: &AnyModel| {
         if model.always_converges() {
-            return Ok(model.clone());
+            return Ok(match model {
+                AnyModel::Beside(model) => model.likelihood().clone(),
+                _ => model.clone(),
+            });
         }
         Spectrum::dense(model.kernel(), locations).map(|spectrum| AnyModel::Spectral(spectrum.into()))
     };

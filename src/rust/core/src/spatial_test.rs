@@ -202,8 +202,10 @@ impl SpatialTest {
     pub(crate) fn linked(mut self) -> Result<Self> {
         let mut known = None;
         for model in &mut self.models {
-            if let AnyModel::Grid(model) = model {
-                model.link(&self.locations, &mut known)?;
+            match model {
+                AnyModel::Grid(model) => model.link(&self.locations, &mut known)?,
+                AnyModel::Beside(model) => model.forms_mut().link(&self.locations, &mut known)?,
+                _ => {}
             }
         }
         Ok(self)
@@ -260,13 +262,17 @@ impl SpatialTest {
                 interrupt::check()?;
                 let from = block * TOGETHER * each;
                 let genes = basis.genes(grid, &coefficients[from..from + each * entries.len()], entries)?;
-                Ok(genes.iter().zip(entries).map(|(gene, own)| self.combined(null, gene, own)).collect())
+                Ok(genes
+                    .iter()
+                    .zip(entries)
+                    .map(|(gene, own)| self.combined(grid, null, gene, own))
+                    .collect())
             })
             .collect();
         Ok(blocks?.into_iter().flatten().collect())
     }
 
-    fn combined(&self, null: &NullForms, gene: &SparseGene, entries: &Entries<'_>) -> GeneFit {
+    fn combined(&self, grid: &Grid, null: &NullForms, gene: &SparseGene, entries: &Entries<'_>) -> GeneFit {
         let n = self.locations.len();
         let square: f64 = gene.sums.iter().map(|sums| sums[0]).sum();
         let scale = (square / n as f64).sqrt();
@@ -283,7 +289,9 @@ impl SpatialTest {
         let mut forms = vec![0.0; null.len()];
         for (forms, model) in forms.chunks_mut(each).zip(&self.models) {
             if let AnyModel::Grid(model) = model {
-                forms[0] = gene.forms[model.index()];
+                for (form, &delta) in forms.iter_mut().zip(null.deltas()) {
+                    *form = grid.form_at(|k| gene.forms[k], model.index(), delta);
+                }
             }
         }
         let moments = null.gene_from_powers(&gene.sums);
@@ -681,6 +689,39 @@ mod tests {
             }
         }
         assert!(narrow > 0, "a gene of the kernel that is unshared");
+    }
+
+    #[test]
+    fn without_likelihoods_p_values_are_nearly_the_same() {
+        let mut kernels: Vec<Kernel> = [0.25, 0.5, 0.9, 1.8, 3.5, 7.0, 13.0, 25.0, 50.0].map(se).to_vec();
+        for locations in [scattered(1300, 2, 9), grid_with_gaps(36)] {
+            let n = locations.len();
+            let mut normal = normal(12);
+            // Draws of two kernels, weak and strong.
+            let y =
+                [(2.0, 0.1), (2.0, 0.5), (6.0, 0.1), (6.0, 0.5)].map(|(lengthscale, share): (f64, f64)| {
+                    let drawn = Spectrum::dense(se(lengthscale), &locations).unwrap();
+                    let vectors = drawn.blocks()[0].vectors();
+                    let root = |k: usize| drawn.values()[k].max(0.0).sqrt();
+                    let smooth = vectors * Mat::from_fn(vectors.ncols(), 3, |k, _| root(k) * normal());
+                    Mat::from_fn(n, 3, |i, g| share.sqrt() * smooth[(i, g)] + (1.0 - share).sqrt() * normal())
+                });
+            let y = Mat::from_fn(n, 12, |i, g| y[g / 3][(i, g % 3)]);
+            let fits = |fit, kernels: &[Kernel]| {
+                let request = Request { fit, ..Request::test(Approximation::Auto) };
+                let groups = vec![0; kernels.len()];
+                let test = SpatialTest::with_groups(kernels, &groups, locations.clone(), request).unwrap();
+                test.calibrate().unwrap().fit(y.as_ref()).unwrap()
+            };
+            let log_p = |fits: Vec<GeneFit>| -> Vec<f64> {
+                fits.iter().map(|fit| fit.calibrated.unwrap().log10_pval).collect()
+            };
+            let likelihood = log_p(fits(Fit::Likelihood, &kernels));
+            for (own, expected) in log_p(fits(Fit::Moments, &kernels)).iter().zip(likelihood) {
+                assert!((own / expected - 1.0).abs() < 0.1, "{own} {expected}");
+            }
+            kernels.remove(0);
+        }
     }
 
     #[test]

@@ -25,6 +25,8 @@ struct SampleBasis {
     near: Vec<Near>,
     /// For each level and piece, the spread functions one after the other.
     spread: Vec<Vec<Vec<f32>>>,
+    /// For each kernel with a form at a finite noise ratio, and its pieces: the functions times its weights, spread.
+    finite: Vec<Vec<Vec<f32>>>,
 }
 
 /// Products with a narrow kernel.
@@ -50,7 +52,7 @@ pub type PowerSums = [f64; 4];
 /// What comes of one gene.
 #[derive(Debug, Clone)]
 pub struct SparseGene {
-    /// y'Ky for each kernel, y centred within samples.
+    /// y'Ky for each kernel, then the forms at the finite noise ratio; y centred within samples. See [`Grid::forms`].
     pub forms: Vec<f64>,
     /// For each sample.
     pub sums: Vec<PowerSums>,
@@ -62,7 +64,7 @@ impl Basis {
     /// Products of the functions, the columns of `functions` (n × functions, a constant is added), in the current rayon
     /// pool.
     pub fn new(grid: &Grid, functions: MatRef<'_, f64>) -> Result<Self> {
-        let n = grid.locations.len();
+        let (n, coords) = (grid.locations.len(), grid.locations.coords());
         if functions.nrows() != n {
             return Err(Error::Shape { what: "rows of the basis", expected: n, got: functions.nrows() });
         }
@@ -105,6 +107,20 @@ impl Basis {
                     interrupt::step();
                 }
             }
+            // The columns one after the other, each spread by some mesh.
+            let columns = |spread: &Spread<'_>| {
+                let columns: Vec<Vec<f32>> = (0..count)
+                    .into_par_iter()
+                    .with_max_len(1)
+                    .map(|j| {
+                        let mut work = Workspace::default();
+                        let column = values.col(j);
+                        spread(&|row| column[row], &mut work);
+                        work.values
+                    })
+                    .collect();
+                columns.concat()
+            };
             let spread = sample
                 .levels
                 .iter()
@@ -114,25 +130,31 @@ impl Basis {
                         .iter()
                         .map(|piece| {
                             let Some((mesh, _)) = &piece.mesh else { return Vec::new() };
-                            let columns: Vec<Vec<f32>> = (0..count)
-                                .into_par_iter()
-                                .with_max_len(1)
-                                .map(|j| {
-                                    let mut work = Workspace::default();
-                                    mesh.clear(&mut work);
-                                    let column = values.col(j);
-                                    let points =
-                                        piece.rows.iter().map(|&row| (row as usize, column[row as usize]));
-                                    mesh.spread(grid.locations.coords(), points, &mut work);
-                                    work.values
-                                })
-                                .collect();
-                            columns.concat()
+                            columns(&|value, work| {
+                                mesh.clear(work);
+                                let value = |&row: &u32| (row as usize, value(row as usize) as f32);
+                                mesh.spread_fast(coords, piece.rows.iter().map(value), work);
+                            })
                         })
                         .collect()
                 })
                 .collect();
-            samples.push(SampleBasis { sums, near, spread });
+            let finite = sample
+                .finite
+                .iter()
+                .map(|finite| {
+                    let Some(finite) = finite else { return Vec::new() };
+                    (0..finite.cells().count())
+                        .map(|piece| {
+                            columns(&|value, work| {
+                                finite.clear(piece, work);
+                                finite.spread_all(coords, piece, value, work);
+                            })
+                        })
+                        .collect()
+                })
+                .collect();
+            samples.push(SampleBasis { sums, near, spread, finite });
         }
         Ok(Self { values, samples })
     }
@@ -150,16 +172,14 @@ impl Basis {
         coefficients: &[f64],
         entries: &[Entries<'_>],
     ) -> Result<Vec<SparseGene>> {
-        let (functions, samples) = (self.functions(), grid.samples.len());
+        let (functions, samples, kernels) = (self.functions(), grid.samples.len(), grid.lengthscales.len());
         let mut genes: Vec<SparseGene> = entries
             .iter()
-            .map(|_| SparseGene {
-                forms: vec![0.0; grid.lengthscales.len()],
-                sums: Vec::new(),
-                means: Vec::new(),
-            })
+            .map(|_| SparseGene { forms: vec![0.0; 2 * kernels], sums: Vec::new(), means: Vec::new() })
             .collect();
         let mut work = Workspace::default();
+        let mut values = vec![Vec::new(); entries.len()];
+        let coords = grid.locations.coords();
         for (s, sample) in grid.samples.iter().enumerate() {
             interrupt::check()?;
             let basis = &self.samples[s];
@@ -205,23 +225,31 @@ impl Basis {
                         genes[g].forms[k] += form;
                     }
                 }
-                for (level, (kernels, pieces)) in sample.plan.levels.iter().zip(&sample.levels).enumerate() {
-                    let forms = &mut genes[g].forms[kernels.clone()];
-                    for (piece, spread) in pieces.iter().zip(&basis.spread[level]) {
-                        let whole = pieces.len() == 1;
-                        let inside = own
-                            .rows
-                            .iter()
-                            .zip(own.values)
-                            .filter(|(row, _)| whole || piece.rows.binary_search(row).is_ok());
+            }
+            let together = combined.as_ref();
+            for (level, (range, pieces)) in sample.plan.levels.iter().zip(&sample.levels).enumerate() {
+                for (piece, spread) in pieces.iter().zip(&basis.spread[level]) {
+                    let whole = pieces.len() == 1;
+                    if let Some((mesh, ..)) = &piece.mesh {
+                        combine(spread, together, mesh.cells(), &mut values);
+                    }
+                    for (g, own) in own.iter().enumerate() {
+                        interrupt::check()?;
+                        let c = combined.col_as_slice(g);
+                        let forms = &mut genes[g].forms[range.clone()];
+                        let entries = own.rows.iter().zip(own.values);
+                        let inside = entries
+                            .filter(|(row, _)| whole || piece.rows.binary_search(row).is_ok())
+                            .map(|(&row, &value)| (row as usize, value as f32));
                         let Some((mesh, weights)) = &piece.mesh else {
                             let dense: Vec<f64> = piece
                                 .rows
                                 .iter()
                                 .map(|&row| {
                                     let entry = own.rows.binary_search(&row).map_or(0.0, |at| own.values[at]);
+                                    let functions = 0..=functions;
                                     entry
-                                        + (0..=functions)
+                                        + functions
                                             .map(|j| c[j] * self.values[(row as usize, j)])
                                             .sum::<f64>()
                                 })
@@ -229,19 +257,25 @@ impl Basis {
                             let value = |row: usize| {
                                 piece.rows.binary_search(&(row as u32)).map_or(0.0, |at| dense[at])
                             };
-                            grid.few(&piece.rows, kernels.clone(), value, forms);
+                            grid.few(&piece.rows, range.clone(), value, forms);
                             continue;
                         };
-                        mesh.clear(&mut work);
-                        for (column, c) in spread.chunks_exact(mesh.cells()).zip(c) {
-                            let c = *c as f32;
-                            for (cell, value) in work.values.iter_mut().zip(column) {
-                                *cell += c * value;
-                            }
-                        }
-                        let points = inside.map(|(&row, &value)| (row as usize, value));
-                        mesh.spread(grid.locations.coords(), points, &mut work);
+                        std::mem::swap(&mut work.values, &mut values[g]);
+                        mesh.spread_fast(coords, inside, &mut work);
                         mesh.forms(&mut work, weights, forms);
+                    }
+                }
+            }
+            for (k, finite) in sample.finite.iter().enumerate() {
+                let Some(finite) = finite else { continue };
+                for (piece, (cells, spread)) in finite.cells().zip(&basis.finite[k]).enumerate() {
+                    combine(spread, together, cells, &mut values);
+                    for (g, own) in own.iter().enumerate() {
+                        interrupt::check()?;
+                        std::mem::swap(&mut work.values, &mut values[g]);
+                        let entries = own.rows.iter().zip(own.values).map(|(&row, &v)| (row as usize, v));
+                        finite.spread(coords, piece, entries, &mut work);
+                        genes[g].forms[kernels + k] += finite.form(piece, &mut work);
                     }
                 }
             }
@@ -288,5 +322,28 @@ impl Basis {
             from += count;
         }
         genes.iter_mut().zip(sums).for_each(|(gene, sums)| gene.sums.push(sums));
+    }
+}
+
+/// Spreads a function of the rows on a mesh.
+type Spread<'a> = dyn Fn(&dyn Fn(usize) -> f64, &mut Workspace<f32>) + Sync + 'a;
+
+/// Spread functions, one after the other, times the coefficients of each gene (functions × genes): values on the mesh.
+fn combine(spread: &[f32], coefficients: MatRef<'_, f64>, cells: usize, values: &mut [Vec<f32>]) {
+    /// So few that all functions' stay near while genes take turns.
+    const CELLS: usize = 2048;
+    for values in &mut *values {
+        values.clear();
+        values.resize(cells, 0.0);
+    }
+    for from in (0..cells).step_by(CELLS) {
+        let range = from..cells.min(from + CELLS);
+        for (values, c) in values.iter_mut().zip(coefficients.col_iter()) {
+            let own = &mut values[range.clone()];
+            for (column, c) in spread.chunks_exact(cells).zip(c.iter()) {
+                let c = *c as f32;
+                own.iter_mut().zip(&column[range.clone()]).for_each(|(cell, value)| *cell += c * value);
+            }
+        }
     }
 }

@@ -10,7 +10,6 @@ use crate::eigen::{eigen, eigenvalues_of};
 use crate::interrupt;
 use crate::random::sign;
 use faer::Mat;
-use faer::linalg::solvers::Solve;
 use realfft::num_complex::Complex;
 
 /// Most waves of a Gram matrix.
@@ -41,26 +40,37 @@ pub fn from_waves(
     n: usize,
     lengthscale: f64,
 ) -> Option<Eigenvalues> {
-    let waves = mesh.waves(BAND / lengthscale, MOST_WAVES)?;
-    let ones = mesh.ones(ones, lengthscale);
+    let amplitude = |wave: &[i64; 3]| mesh.amplitude(wave, lengthscale);
+    of_waves(mesh, BAND / lengthscale, amplitude, [ones, ones], n)
+}
+
+/// The eigenvalues of H W K W H, W diagonal, for `n` points, if the waves that K consists of, all up to some length, are few
+/// enough. From each wave's part in K and the spectra of the weights, W1, and of their squares.
+pub fn of_waves(
+    mesh: &Mesh<f64>,
+    band: f64,
+    amplitude: impl Fn(&[i64; 3]) -> f64,
+    [weights, squares]: [&[Complex<f64>]; 2],
+    n: usize,
+) -> Option<Eigenvalues> {
+    let waves = mesh.waves(band, MOST_WAVES)?;
+    let (weights, squares) = (mesh.sums(weights), mesh.sums(squares));
     let half = |wave: &[i64; 3]| *wave > [0; 3];
     // A constant, then cosines and sines of half of the waves.
-    let mut functions: Vec<([i64; 3], bool, f64)> = vec![([0; 3], false, ones.amplitude(&[0; 3]).sqrt())];
+    let mut functions: Vec<([i64; 3], bool, f64)> = vec![([0; 3], false, amplitude(&[0; 3]).sqrt())];
     for wave in waves.iter().filter(|wave| half(wave)) {
-        let amplitude = (2.0 * ones.amplitude(wave)).sqrt();
+        let amplitude = (2.0 * amplitude(wave)).sqrt();
         functions.push((*wave, false, amplitude));
         functions.push((*wave, true, amplitude));
     }
     // ∑ cos and ∑ sin at a wave vector.
-    let sums = |wave: [i64; 3]| {
-        let value = ones.at(&wave);
-        (value.re, -value.im)
-    };
+    let parts = |value: Complex<f64>| (value.re, -value.im);
+    let sums = |wave: [i64; 3]| parts(squares.at(&wave));
     let rank = functions.len();
     let along: Vec<f64> = functions
         .iter()
         .map(|(wave, sine, a)| {
-            let (cosine_sum, sine_sum) = sums(*wave);
+            let (cosine_sum, sine_sum) = parts(weights.at(wave));
             a * if *sine { sine_sum } else { cosine_sum }
         })
         .collect();
@@ -200,28 +210,6 @@ impl Lanczos {
                 let first = vectors[(0, k)];
                 eigenvalues.push((value.max(0.0), weight * first * first));
             }
-        }
-    }
-}
-
-/// Changes multiplicities as little as possible so that sums of the first powers of the eigenvalues, from the zeroth on,
-/// are these; as many of them as can be had with positive multiplicities.
-pub fn with_powers(eigenvalues: &mut Eigenvalues, powers: [f64; 4]) {
-    let scale = (powers[2] / powers[0]).sqrt();
-    if !(scale > 0.0 && scale.is_finite()) {
-        return;
-    }
-    for count in (1..=4).rev() {
-        let own = |v: f64, p: usize| (v / scale).powi(p as i32);
-        let sum = |p: usize| eigenvalues.iter().map(|(v, m)| m * own(*v, p)).sum::<f64>();
-        let matrix = Mat::from_fn(count, count, |i, j| sum(i + j));
-        let missing = Mat::from_fn(count, 1, |i, _| powers[i] / scale.powi(i as i32) - sum(i));
-        let change = matrix.partial_piv_lu().solve(missing);
-        let factor = |v: f64| 1.0 + (0..count).map(|p| change[(p, 0)] * own(v, p)).sum::<f64>();
-        if eigenvalues.iter().all(|(v, _)| factor(*v) > 0.0) {
-            let changed = eigenvalues.iter().map(|(v, m)| (*v, m * factor(*v))).collect();
-            *eigenvalues = changed;
-            return;
         }
     }
 }

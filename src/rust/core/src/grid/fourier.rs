@@ -24,8 +24,75 @@ impl Real for f64 {
     }
 }
 
+/// Weights below this do not count.
+const LEAST: f64 = 1e-30;
+
 /// Lines of a dimension that are transformed together.
 const LINES: usize = 16;
+
+/// Weights of a mesh's frequencies that are the same for ±k in each dimension.
+pub struct Table {
+    /// Frequencies from 0 to n/2 in each dimension.
+    shape: [usize; 3],
+    /// Those of the first dimension side by side.
+    values: Vec<f64>,
+    /// The largest of them for each frequency of the others.
+    largest: Vec<f64>,
+}
+
+impl Table {
+    /// From a function of the frequencies.
+    pub fn new(shape: [usize; 3], weight: impl Fn([usize; 3]) -> f64) -> Self {
+        let shape = shape.map(|n| n / 2 + 1);
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for k1 in 0..shape[1] {
+            for k2 in 0..shape[2] {
+                values.extend((0..shape[0]).map(|k0| weight([k0, k1, k2])));
+            }
+        }
+        let largest = values
+            .chunks_exact(shape[0])
+            .map(|row| row.iter().fold(0.0_f64, |m, v| m.max(v.abs())))
+            .collect();
+        Self { shape, values, largest }
+    }
+
+    /// The place of the frequencies of the last two dimensions.
+    fn column(&self, k1: usize, k2: usize) -> usize {
+        k1 * self.shape[2] + k2
+    }
+
+    /// Weights of the first dimension's frequencies from 0 on.
+    fn row(&self, column: usize) -> &[f64] {
+        &self.values[column * self.shape[0]..][..self.shape[0]]
+    }
+
+    /// One weight; frequencies from 0 to n/2.
+    pub fn at(&self, [k0, k1, k2]: [usize; 3]) -> f64 {
+        self.row(self.column(k1, k2))[k0]
+    }
+
+    /// Their sum over all frequencies of a mesh of this shape.
+    pub fn total(&self, shape: [usize; 3]) -> f64 {
+        // ±k, but for 0 and n/2.
+        let times = |k: usize, n: usize| if k == 0 || 2 * k == n { 1.0 } else { 2.0 };
+        let mut total = 0.0;
+        for k1 in 0..self.shape[1] {
+            for k2 in 0..self.shape[2] {
+                let row = self.row(self.column(k1, k2)).iter().enumerate();
+                let sum: f64 = row.map(|(k0, value)| times(k0, shape[0]) * value).sum();
+                total += times(k1, shape[1]) * times(k2, shape[2]) * sum;
+            }
+        }
+        total
+    }
+
+    /// All of them times a number.
+    pub fn scaled(mut self, factor: f64) -> Self {
+        self.values.iter_mut().chain(&mut self.largest).for_each(|value| *value *= factor);
+        self
+    }
+}
 
 /// Transforms of one shape, its last dimension contiguous.
 pub struct Transform<T: FftNum> {
@@ -185,6 +252,70 @@ impl<T: Real> Transform<T> {
         }
     }
 
+    /// Multiplies a spectrum by a table of weights.
+    pub fn multiply_by(&self, work: &mut Workspace<T>, table: &Table) {
+        self.each_weight(work, table, |value, weight| {
+            let weight = T::rounded(weight);
+            *value = Complex::new(value.re * weight, value.im * weight);
+        });
+    }
+
+    /// A spectrum that is the table itself.
+    pub fn fill(&self, work: &mut Workspace<T>, table: &Table) {
+        work.spectrum.clear();
+        work.spectrum.resize(self.shape[0] * self.shape[1] * self.frequencies(), Complex::default());
+        self.each_weight(work, table, |value, weight| {
+            *value = Complex::new(T::rounded(weight), T::default());
+        });
+    }
+
+    fn each_weight(&self, work: &mut Workspace<T>, table: &Table, visit: impl Fn(&mut Complex<T>, f64)) {
+        let [s0, s1, _] = self.shape;
+        let c2 = self.frequencies();
+        for k0 in 0..s0 {
+            for k1 in 0..s1 {
+                let row = &mut work.spectrum[(k0 * s1 + k1) * c2..][..c2];
+                let (k0, k1) = (k0.min(s0 - k0), k1.min(s1 - k1));
+                for (k2, value) in row.iter_mut().enumerate() {
+                    visit(value, table.at([k0, k1, k2]));
+                }
+            }
+        }
+    }
+
+    /// Sums of a squared spectrum times a table of weights: as [`Transform::power`] where the spectrum is known.
+    pub fn total_by(&self, work: &Workspace<T>, table: &Table) -> f64 {
+        let [s0, s1, s2] = self.shape;
+        let c2 = self.frequencies();
+        let mut sum = 0.0;
+        for k0 in 0..s0 {
+            for k1 in 0..s1 {
+                let row = &work.spectrum[(k0 * s1 + k1) * c2..][..c2];
+                let (k0, k1) = (k0.min(s0 - k0), k1.min(s1 - k1));
+                for (k2, value) in row.iter().enumerate() {
+                    let times = if k2 == 0 || 2 * k2 == s2 { 1.0 } else { 2.0 };
+                    let square: f64 = (value.re * value.re + value.im * value.im).into();
+                    sum += times * table.at([k0, k1, k2]) * square;
+                }
+            }
+        }
+        sum
+    }
+
+    /// The sum of the squared spectrum of a workspace's values (lost) times a table of weights.
+    pub fn power_by(&self, work: &mut Workspace<T>, used: [usize; 2], table: &Table) -> f64 {
+        let mut sum = 0.0;
+        self.each_column(
+            work,
+            used,
+            |k1, k2| table.largest[table.column(k1, k2)] > 0.0,
+            |k1, k2, times, folded| {
+                sum += times * super::dot(folded, table.row(table.column(k1, k2)));
+            },
+        );
+        sum
+    }
+
     /// Sums of the squared spectrum of a workspace's values (lost) times products of weights, one sum for each element
     /// of `weights`, added to `sums`. The spectrum is not kept.
     pub fn power(
@@ -194,20 +325,46 @@ impl<T: Real> Transform<T> {
         weights: &[[Vec<f64>; 3]],
         sums: &mut [f64],
     ) {
+        let counts = |k1: usize, k2: usize| weights.iter().any(|w| w[1][k1] * w[2][k2] > LEAST);
+        self.each_column(work, used, counts, |k1, k2, times, folded| {
+            for (weight, sum) in weights.iter().zip(&mut *sums) {
+                let outer = times * weight[1][k1] * weight[2][k2];
+                if outer > LEAST {
+                    *sum += outer * super::dot(folded, &weight[0]);
+                }
+            }
+        });
+    }
+
+    /// Calls `visit` for frequencies k1 and k2 of the last two dimensions, both from 0 to n/2, with the number of times that
+    /// a real transform's spectrum has them, and the squared spectrum there by frequencies of the first dimension, ±k
+    /// together. Only where `counts` is true.
+    fn each_column(
+        &self,
+        work: &mut Workspace<T>,
+        used: [usize; 2],
+        counts: impl Fn(usize, usize) -> bool,
+        mut visit: impl FnMut(usize, usize, f64, &[f64]),
+    ) {
         self.leading(work, used);
         let [s0, s1, s2] = self.shape;
         let (c2, half) = (self.frequencies(), s0 / 2);
         let mut folded = vec![0.0_f64; half + 1];
         let columns = s1 * c2;
+        let place = |column: usize| ((column / c2).min(s1 - column / c2), column % c2);
         let mut from = 0;
         while from < columns {
-            let count = LINES.min(columns - from);
-            if s0 > 1 {
+            let mut count = LINES.min(columns - from);
+            let counted = |column: &usize| {
+                let (k1, k2) = place(from + column);
+                counts(k1, k2)
+            };
+            count = (0..count).rfind(counted).map_or(0, |last| last + 1);
+            if s0 > 1 && count > 0 {
                 self.gather(work, 0, 0, from, count);
             }
-            for column in 0..count {
-                let (k1, k2) = ((from + column) / c2, (from + column) % c2);
-                let k1 = k1.min(s1 - k1);
+            for column in (0..count).filter(counted) {
+                let (k1, k2) = place(from + column);
                 // The other half of the last dimension's frequencies is the conjugate.
                 let times = if k2 == 0 || 2 * k2 == s2 { 1.0 } else { 2.0 };
                 let square =
@@ -224,14 +381,9 @@ impl<T: Real> Transform<T> {
                 } else {
                     folded[0] = square(work.spectrum[from + column]);
                 }
-                for (weight, sum) in weights.iter().zip(&mut *sums) {
-                    let outer = times * weight[1][k1] * weight[2][k2];
-                    if outer > 1e-30 {
-                        *sum += outer * super::dot(&folded, &weight[0]);
-                    }
-                }
+                visit(k1, k2, times, &folded);
             }
-            from += count;
+            from += LINES;
         }
     }
 }

@@ -5,8 +5,9 @@
 //! spread over some cells by a [`Window`], and what that does to the spectrum is divided out.
 //! One transform of a gene serves all kernels for which the cells are small enough.
 
-use super::fourier::{Real, Transform, Workspace, good_length};
-use super::window::{MAX_WIDTH, Window};
+use super::fourier::{Real, Table, Transform, Workspace, good_length};
+use super::plan::GENE_WIDTH;
+use super::window::{MAX_WIDTH, OFFSETS, Window};
 use faer::MatRef;
 use realfft::num_complex::Complex;
 use std::f64::consts::PI;
@@ -14,14 +15,32 @@ use std::f64::consts::PI;
 /// A mesh over some points.
 pub struct Mesh<T: Real> {
     window: Window,
+    /// Its values, for meshes of [`GENE_WIDTH`] cells.
+    table: Vec<[f32; GENE_WIDTH]>,
     transform: Transform<T>,
     shape: [usize; 3],
     /// Rows of the first two dimensions that the window of a point may reach.
     used: [usize; 2],
     step: f64,
-    /// Of the points, in the order of their dimensions here: coordinate 0 is along the last one.
+    /// Of the points, in the order of their coordinates.
     origin: [f64; 3],
     dim: usize,
+}
+
+/// The coordinate along a dimension of the mesh: the first one is along the last, so that its cells are contiguous, and
+/// the last one along the first, whose transforms need no copy back.
+fn coordinate(axis: usize, dim: usize) -> Option<usize> {
+    match (dim, axis) {
+        (_, 2) => Some(0),
+        (2, 0) | (3, 1) => Some(1),
+        (3, 0) => Some(2),
+        _ => None,
+    }
+}
+
+/// The dimension of the mesh that a coordinate is along.
+fn axis(coordinate: usize, dim: usize) -> usize {
+    if dim == 2 { 2 - 2 * coordinate } else { 2 - coordinate }
 }
 
 /// A kernel's weights on a mesh's frequencies, a vector for each dimension.
@@ -46,11 +65,7 @@ pub fn bounds(coords: MatRef<'_, f64>, rows: impl Iterator<Item = usize>) -> ([f
 /// nearer wraps round.
 pub fn shape(low: &[f64; 3], high: &[f64; 3], dim: usize, step: f64, reach: f64, width: usize) -> [f64; 3] {
     std::array::from_fn(|axis| {
-        // The last dimension of the mesh is the first coordinate.
-        let k = 2 - axis;
-        if k >= dim {
-            return 1.0;
-        }
+        let Some(k) = coordinate(axis, dim) else { return 1.0 };
         let cells = ((high[k] - low[k]) / step).ceil() + width as f64 + 2.0;
         cells.max(((high[k] - low[k] + reach) / step).ceil())
     })
@@ -61,19 +76,86 @@ impl<T: Real> Mesh<T> {
     pub fn new(low: [f64; 3], high: [f64; 3], dim: usize, step: f64, reach: f64, width: usize) -> Self {
         let least = shape(&low, &high, dim, step, reach, width);
         let shape = least.map(|cells| if cells <= 1.0 { 1 } else { good_length(cells as usize) });
+        Self::of_shape(shape, low, high, dim, step, width)
+    }
+
+    /// A mesh over a box that has this shape.
+    fn of_shape(
+        shape: [usize; 3],
+        low: [f64; 3],
+        high: [f64; 3],
+        dim: usize,
+        step: f64,
+        width: usize,
+    ) -> Self {
         let rows = |axis: usize| {
-            let k = 2 - axis;
-            if k < dim { ((high[k] - low[k]) / step) as usize + width + 2 } else { 1 }
+            coordinate(axis, dim).map_or(1, |k| ((high[k] - low[k]) / step) as usize + width + 2)
         };
         let used = [rows(0).min(shape[0]), rows(1).min(shape[1])];
         // The first point's window starts at cell 0 or 1.
         let origin = std::array::from_fn(|k| low[k] - 0.5 * width as f64 * step);
-        Self { window: Window::new(width), transform: Transform::new(shape), shape, used, step, origin, dim }
+        let window = Window::new(width);
+        let table = if width == GENE_WIDTH { window.tabulated() } else { Vec::new() };
+        Self { window, table, transform: Transform::new(shape), shape, used, step, origin, dim }
+    }
+
+    /// Cells in each dimension.
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
     }
 
     /// Number of cells.
     pub fn cells(&self) -> usize {
         self.transform.cells()
+    }
+
+    /// A finer mesh over the same periodic box, in double precision: each cell is so many in each dimension.
+    pub fn finer(&self, times: usize, high: [f64; 3], width: usize) -> Mesh<f64> {
+        let low = std::array::from_fn(|k| self.origin[k] + 0.5 * self.window.width() as f64 * self.step);
+        let shape = self.shape.map(|n| if n == 1 { 1 } else { n * times });
+        Mesh::of_shape(shape, low, high, self.dim, self.step / times as f64, width)
+    }
+
+    /// Weights that depend on the length of a wave vector: `spectrum(ω²)`, over the window's to some power.
+    pub fn table(&self, spectrum: impl Fn(f64) -> f64, power: i32) -> Table {
+        let windows = self.windows();
+        let square =
+            |k: usize, axis: usize| (2.0 * PI * k as f64 / (self.shape[axis] as f64 * self.step)).powi(2);
+        Table::new(self.shape, |k| {
+            let value = spectrum((0..3).map(|axis| square(k[axis], axis)).sum());
+            if value == 0.0 {
+                return 0.0;
+            }
+            value / (0..3).map(|axis| windows[axis][k[axis]]).product::<f64>().powi(power)
+        })
+    }
+
+    /// Weights for quadratic forms and products with a kernel whose values on the mesh are some function of those of
+    /// another, which has this spectrum.
+    pub fn table_of_values(
+        &self,
+        spectrum: &Table,
+        f: impl Fn(f64) -> f64,
+        work: &mut Workspace<T>,
+    ) -> Table {
+        let windows = self.windows();
+        self.transform.fill(work, spectrum);
+        self.transform.backward(work);
+        for value in &mut work.values {
+            *value = T::rounded(f((*value).into()));
+        }
+        self.transform.forward(work, [self.shape[0], self.shape[1]]);
+        let cells = self.cells() as f64;
+        let (s1, c2) = (self.shape[1], self.shape[2] / 2 + 1);
+        Table::new(self.shape, |k| {
+            let value: f64 = work.spectrum[(k[0] * s1 + k[1]) * c2 + k[2]].re.into();
+            value / cells / (0..3).map(|axis| windows[axis][k[axis]]).product::<f64>().powi(2)
+        })
+    }
+
+    /// The windows' transforms, by dimension.
+    fn windows(&self) -> [Vec<f64>; 3] {
+        self.shape.map(|n| if n == 1 { vec![1.0] } else { self.window.transform(n) })
     }
 
     /// The kernel's weights for quadratic forms and products: its spectrum over the square of the window's.
@@ -105,15 +187,15 @@ impl<T: Real> Mesh<T> {
         let mut first = [0; 3];
         let mut values = [[1.0; MAX_WIDTH]; 3];
         for k in 0..self.dim {
-            (first[2 - k], values[2 - k]) =
-                self.window.values((coords[(row, k)] - self.origin[k]) / self.step);
+            let axis = axis(k, self.dim);
+            (first[axis], values[axis]) = self.window.values((coords[(row, k)] - self.origin[k]) / self.step);
         }
         (first, values)
     }
 
     /// Cells of the window in each dimension.
     fn widths(&self) -> [usize; 3] {
-        std::array::from_fn(|axis| if 2 - axis < self.dim { self.window.width() } else { 1 })
+        std::array::from_fn(|axis| coordinate(axis, self.dim).map_or(1, |_| self.window.width()))
     }
 
     /// Spreads values at some points, added to a workspace's.
@@ -179,6 +261,17 @@ impl<T: Real> Mesh<T> {
         self.transform.backward(work);
     }
 
+    /// The same with a table of weights.
+    pub fn convolve_by(&self, work: &mut Workspace<T>, weights: &Table) {
+        self.transform.multiply_by(work, weights);
+        self.transform.backward(work);
+    }
+
+    /// The quadratic form of what was spread.
+    pub fn form(&self, work: &mut Workspace<T>, weights: &Table) -> f64 {
+        self.transform.power_by(work, self.used, weights)
+    }
+
     /// tr K³ from the spectrum of ones at the points, which is lost: with `ρ(t) = Σ exp(-3|xᵢ - t|²/2l²)` it is
     /// `(9/(2πl²))^(d/2) ∫ρ³`, which needs cells of at most l/3.
     pub fn trace_of_cube(&self, work: &mut Workspace<T>, lengthscale: f64) -> f64 {
@@ -221,7 +314,60 @@ impl<T: Real> Mesh<T> {
     }
 }
 
+impl Mesh<f32> {
+    /// As [`Mesh::spread`], for many genes: faster, and to single precision. For windows of [`GENE_WIDTH`] cells.
+    pub fn spread_fast(
+        &self,
+        coords: MatRef<'_, f64>,
+        points: impl Iterator<Item = (usize, f32)>,
+        work: &mut Workspace<f32>,
+    ) {
+        let line = |cells: &mut [f32], start: usize, outer: f32, values: &[f32; GENE_WIDTH]| {
+            let cells: &mut [f32] = &mut cells[start..start + GENE_WIDTH];
+            cells.iter_mut().zip(values).for_each(|(cell, v)| *cell += outer * v);
+        };
+        let strides = [self.shape[1] * self.shape[2], self.shape[2], 1];
+        let scale = 1.0 / self.step;
+        let mut windows = [[0.0; GENE_WIDTH]; 3];
+        for (row, value) in points {
+            let mut start = 0;
+            for k in 0..self.dim {
+                // Where the window ends; at least 0, see `origin`.
+                let low = (coords[(row, k)] - self.origin[k]) * scale - 0.5 * GENE_WIDTH as f64;
+                let first = low as usize + 1;
+                let offset = (first as f64 - low) * OFFSETS as f64;
+                let below = (offset as usize).min(OFFSETS - 1);
+                let t = (offset - below as f64) as f32;
+                let (a, b) = (&self.table[below], &self.table[below + 1]);
+                windows[k] = std::array::from_fn(|i| a[i] + t * (b[i] - a[i]));
+                start += first * strides[axis(k, self.dim)];
+            }
+            match self.dim {
+                1 => line(&mut work.values, start, value, &windows[0]),
+                2 => {
+                    for (i, across) in windows[1].iter().enumerate() {
+                        line(&mut work.values, start + i * strides[0], value * across, &windows[0]);
+                    }
+                }
+                _ => {
+                    for (j, along) in windows[2].iter().enumerate() {
+                        for (i, across) in windows[1].iter().enumerate() {
+                            let start = start + j * strides[0] + i * strides[1];
+                            line(&mut work.values, start, value * across * along, &windows[0]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Mesh<f64> {
+    /// The sum of a kernel over all pairs of points, from their values' spectrum.
+    pub fn total_by(&self, work: &Workspace<f64>, weights: &Table) -> f64 {
+        self.transform.total_by(work, weights)
+    }
+
     /// The waves of the box whose wave vector is at most `band` long, as numbers of turns over the box in each dimension
     /// of the mesh; `None` if they are more than `most`.
     pub fn waves(&self, band: f64, most: usize) -> Option<Vec<[i64; 3]>> {
@@ -244,7 +390,8 @@ impl Mesh<f64> {
         Some(waves)
     }
 
-    fn wave_number(&self, wave: &[i64; 3]) -> f64 {
+    /// The length of a wave vector.
+    pub fn wave_number(&self, wave: &[i64; 3]) -> f64 {
         let square = |axis: usize| {
             let n = self.shape[axis];
             if n == 1 { 0.0 } else { (2.0 * PI * wave[axis] as f64 / (n as f64 * self.step)).powi(2) }
@@ -252,23 +399,30 @@ impl Mesh<f64> {
         (0..3).map(square).sum::<f64>().sqrt()
     }
 
-    /// The spectrum of ones by waves.
-    pub fn ones<'a>(&'a self, spectrum: &'a [Complex<f64>], lengthscale: f64) -> Ones<'a> {
-        let windows = self.shape.map(|n| if n == 1 { vec![1.0] } else { self.window.transform(n) });
-        Ones { mesh: self, spectrum, windows, lengthscale }
+    /// The spectrum of some values at the points by waves.
+    pub fn sums<'a>(&'a self, spectrum: &'a [Complex<f64>]) -> WaveSums<'a> {
+        WaveSums { mesh: self, spectrum, windows: self.windows() }
+    }
+
+    /// An SE kernel's part in a wave, K̂(ω)/V.
+    pub fn amplitude(&self, wave: &[i64; 3], lengthscale: f64) -> f64 {
+        let scale = |axis: usize| {
+            let n = self.shape[axis];
+            if n == 1 { 1.0 } else { (2.0 * PI).sqrt() * lengthscale / (n as f64 * self.step) }
+        };
+        (0..3).map(scale).product::<f64>() * (-0.5 * (self.wave_number(wave) * lengthscale).powi(2)).exp()
     }
 }
 
-/// The sum of waves over the points of a mesh.
-pub struct Ones<'a> {
+/// The sum of waves over the points of a mesh, each times its value.
+pub struct WaveSums<'a> {
     mesh: &'a Mesh<f64>,
     spectrum: &'a [Complex<f64>],
     windows: [Vec<f64>; 3],
-    lengthscale: f64,
 }
 
-impl Ones<'_> {
-    /// Σ exp(-iωx) for a wave of at most half of the mesh's cells.
+impl WaveSums<'_> {
+    /// Σ v exp(-iωx) for a wave of at most half of the mesh's cells.
     pub fn at(&self, wave: &[i64; 3]) -> Complex<f64> {
         let shape = self.mesh.shape;
         let half = wave[2] >= 0;
@@ -279,16 +433,6 @@ impl Ones<'_> {
         let window: f64 = (0..3).map(|axis| self.windows[axis][wave[axis].unsigned_abs() as usize]).product();
         let value = if half { value } else { value.conj() };
         value / window
-    }
-
-    /// The kernel's part in a wave, K̂(ω)/V.
-    pub fn amplitude(&self, wave: &[i64; 3]) -> f64 {
-        let (mesh, l) = (self.mesh, self.lengthscale);
-        let scale = |axis: usize| {
-            let n = mesh.shape[axis];
-            if n == 1 { 1.0 } else { (2.0 * PI).sqrt() * l / (n as f64 * mesh.step) }
-        };
-        (0..3).map(scale).product::<f64>() * (-0.5 * (mesh.wave_number(wave) * l).powi(2)).exp()
     }
 }
 

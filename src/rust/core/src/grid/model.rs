@@ -92,10 +92,11 @@ impl Model for GridModel {
         f64::INFINITY
     }
 
-    /// The score form only.
+    /// The score form, and one at the finite noise ratio of [`super::finite`].
     fn forms(&self, locations: &Locations, deltas: &[f64]) -> KernelForms {
-        let made = self.grid.as_ref().and_then(|grid| grid.score(self.index).ok());
-        let Some(made) = made else {
+        let grid = self.grid.as_ref();
+        let made = grid.and_then(|grid| grid.score(self.index).ok());
+        let (Some(grid), Some(made)) = (grid, made) else {
             // After an interrupt nobody looks at it.
             return KernelForms::new(deltas.iter().map(|_| None).collect(), Vec::new());
         };
@@ -107,8 +108,18 @@ impl Model for GridModel {
             score.push(own.form);
         }
         SampleForm::centre(&mut score);
-        let forms = deltas.iter().map(|delta| delta.is_infinite().then(|| score.clone())).collect();
-        KernelForms::new(forms, rows)
+        let finite = || {
+            let made = grid.finite(self.index).ok().filter(|_| grid.has_finite(self.index))?;
+            let mut forms: Vec<SampleForm> = made.into_iter().map(|own| own.form).collect();
+            SampleForm::centre(&mut forms);
+            Some(forms)
+        };
+        let form = |delta: &f64| match *delta {
+            delta if delta.is_infinite() => Some(score.clone()),
+            delta if delta == super::finite::DELTA => finite(),
+            _ => None,
+        };
+        KernelForms::new(deltas.iter().map(form).collect(), rows)
     }
 
     fn view<'a>(&'a self, block: &'a Block<'a>) -> Result<Box<dyn View + 'a>> {
@@ -116,14 +127,14 @@ impl Model for GridModel {
         let grid = self.grid.as_ref().ok_or(Error::Damaged("a grid that was not made ready"))?;
         let forms = block.shared(grid, || block_forms(grid, block));
         interrupt::check()?;
-        Ok(Box::new(GridView { index: self.index, block, forms }))
+        Ok(Box::new(GridView { grid, index: self.index, block, forms }))
     }
 }
 
-/// Kernels × genes. After an interrupt nobody looks at it.
+/// 2 kernels × genes, see [`Grid::forms`]. After an interrupt nobody looks at it.
 fn block_forms(grid: &Grid, block: &Block<'_>) -> Mat<f64> {
     let y = block.values();
-    let mut forms = Mat::zeros(grid.lengthscales().len(), y.ncols());
+    let mut forms = Mat::zeros(2 * grid.lengthscales().len(), y.ncols());
     for from in (0..block.testable.len()).step_by(LANES) {
         let count = LANES.min(block.testable.len() - from);
         if let Ok(own) = grid.forms(y.subcols(from, count)) {
@@ -134,6 +145,7 @@ fn block_forms(grid: &Grid, block: &Block<'_>) -> Mat<f64> {
 }
 
 struct GridView<'a> {
+    grid: &'a Grid,
     index: usize,
     block: &'a Block<'a>,
     forms: Arc<Mat<f64>>,
@@ -142,7 +154,7 @@ struct GridView<'a> {
 impl View for GridView<'_> {
     fn forms(&self, gene: usize, out: &mut [f64]) {
         for (out, delta) in out.iter_mut().zip(self.block.deltas) {
-            *out = if delta.is_infinite() { self.forms[(self.index, gene)] } else { 0.0 };
+            *out = self.grid.form_at(|k| self.forms[(k, gene)], self.index, *delta);
         }
     }
 

@@ -24,7 +24,7 @@ pub const FINE_REACH: f64 = 7.5;
 const MESH_RANGE: f64 = 4.1;
 
 /// Most cells of a mesh, all pieces together: 5 GB for what is computed once.
-const MOST_CELLS: f64 = 2e8;
+pub const MOST_CELLS: f64 = 2e8;
 
 /// Most pairs of near points (a minute of one core for what is computed once).
 const MOST_PAIRS: f64 = 1e10;

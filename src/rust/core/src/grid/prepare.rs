@@ -159,7 +159,8 @@ impl<'a> Meshes<'a> {
             x.iter().map(|x| self.product(x, &mut work)).collect()
         };
         let eigenvalues = eigenvalues.unwrap_or_else(|| from_probes(n, seed, MESH_VALUES, products));
-        Parts { sums: EntrySums { rows: rows_sums, squares, cubes, triangles }, twice, eigenvalues }
+        let sums = EntrySums { rows: rows_sums, squares, cubes, triangles: Some(triangles), diagonal: None };
+        Parts { sums, twice, eigenvalues }
     }
 }
 
@@ -184,7 +185,8 @@ pub fn near_parts(strips: &Strips, lengthscale: f64, seed: u64) -> Parts {
         rows: strips.by_row(&rows),
         squares: strips.by_row(&sums.second),
         cubes: sums.third,
-        triangles,
+        triangles: Some(triangles),
+        diagonal: None,
     };
     Parts { sums, twice: strips.by_row(&twice), eigenvalues }
 }

@@ -9,6 +9,9 @@ use std::f64::consts::PI;
 /// Most cells that a window covers in a dimension.
 pub const MAX_WIDTH: usize = 16;
 
+/// Steps of a table of offsets.
+pub const OFFSETS: usize = 1024;
+
 /// A window of some width.
 #[derive(Debug, Clone)]
 pub struct Window {
@@ -69,6 +72,16 @@ impl Window {
             }
         }
         (first as usize, values)
+    }
+
+    /// The window's values for offsets from 0 to 1, in equal steps, in single precision: between two of them they are linear to
+    /// 2e-7. Only for as many cells as `W`.
+    pub fn tabulated<const W: usize>(&self) -> Vec<[f32; W]> {
+        let row = |k: usize| {
+            let offset = k as f64 / OFFSETS as f64;
+            std::array::from_fn(|cell| self.at(self.distance(cell, offset)) as f32)
+        };
+        (0..=OFFSETS).map(row).collect()
     }
 
     /// The Fourier transform at frequencies k / n cycles per cell, k = 0 to n / 2.

@@ -93,7 +93,8 @@ impl Sample {
             rows: self.row_sums.clone(),
             squares: self.matrix.power_sums(2),
             cubes: self.matrix.power_sums(3).iter().sum(),
-            triangles: self.matrix.triangles().unwrap_or_else(spectral),
+            triangles: Some(self.matrix.triangles().unwrap_or_else(spectral)),
+            diagonal: None,
         }
     }
 
