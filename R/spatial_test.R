@@ -151,9 +151,9 @@
 #' `fit` says what a gene's lengthscale, variances and `fsv` come from.
 #' - `"likelihood"`: its maximum, over all kernels and all ratios of noise to signal.
 #' - `"moments"`: the score forms, of which p-values are made, too. The variance of a kernel is its form's
-#'   excess over the mean without a signal, over its expectation for a variance of 1 (Haseman-Elston regression over
-#'   kernels); the kernel whose excess is the largest in standard deviations is the gene's. No likelihood is
-#'   computed, so `llr`, `loglik`, `bic` and `fsv_se` are `NA`.
+#'   excess over the mean without a signal, over its expectation for a variance of 1 (Haseman-Elston
+#'   regression over kernels); the kernel whose excess is the largest in standard deviations is the gene's.
+#'   No likelihood is computed, so `llr`, `loglik`, `bic` and `fsv_se` are `NA`.
 #' - `"auto"`: likelihoods below 20,000 spots, moments from there on; likelihoods where `approximation` or
 #'   `pval_method` need them.
 #'
