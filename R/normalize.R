@@ -76,7 +76,7 @@ new_normalizer <- function(input, settings = new_settings(), run = new_run(1L)) 
     # nothing will be tested: there is nothing to fit to
     return(no_normalizer)
   }
-  if (is.null(settings$covariates) || settings$normalization == "pearson") {
+  if (is.null(settings$covariates) && settings$normalization == "anscombe") {
     check_totals(summary$totals, input$spots, call)
   }
   report_counts(input, summary)

@@ -15,7 +15,12 @@
 #' @noRd
 find_size_factors <- function(input, summary, patches, size_factors, run) {
   known <- if (is.null(size_factors)) size_factors_beside(input, summary)
-  if (identical(size_factors, "robust") || is.null(size_factors) && is.null(known)) {
+  robust <- identical(size_factors, "robust") || is.null(size_factors) && is.null(known)
+  if (robust || identical(size_factors, "total")) {
+    # size factors from elsewhere make a spot without counts of these genes a spot like others
+    check_totals(summary$totals, input$spots, run$call)
+  }
+  if (robust) {
     return(robust_size_factors(input, summary, patches, run))
   }
   size_factors <- known$size %||% size_factors

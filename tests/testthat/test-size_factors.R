@@ -138,3 +138,20 @@ test_that("a subset of genes has the size factors of the whole table, if they ar
     expect_identical(kind(results), "robust")
   }
 })
+
+test_that("a spot without counts of these genes is a spot like others, if its size factor is known", {
+  whole <- colSums(tissue$counts)
+  few <- tissue$counts[1:2, ]
+  empty <- c(3, 17, 40)
+  few[, empty] <- 0L
+  test <- function(...) suppressMessages(spatial_test(few, tissue$coords, threads = 1, progress = FALSE, ...))
+  results <- test(size_factors = whole)
+  expect_identical(results$status, c("ok", "ok"))
+  expect_identical(results$n, rep(ncol(few), 2))
+  expect_identical(test(sample_info = data.frame(total_counts = whole))$pval, results$pval)
+  expect_identical(test(sample_info = data.frame(sizeFactor = whole))$pval, results$pval)
+  expect_identical(test(size_factors = "none")$status, c("ok", "ok"))
+  for (size_factors in list(NULL, "total", "robust")) {
+    expect_error(test(size_factors = size_factors), "size_factors", class = "patina_error_empty_spots")
+  }
+})
