@@ -173,8 +173,8 @@ check_totals <- function(totals, spots, call) {
       c(
         "{length(empty)} spot{?s} {?has/have} no counts: {.val {first_few(spots[empty])}}.",
         i = "They tell nothing: remove them by {.fun filter_spots}, or from {.arg x} and {.arg coords}.",
-        i = "Totals are taken over the genes of {.arg x}: give all genes, not a few, or what the spots yield as
-          {.arg size_factors}."
+        i = "Totals are taken over the genes of {.arg x}: give all genes, not a few, or what the spots yield
+          as {.arg size_factors}."
       ),
       class = "empty_spots",
       call = call
