@@ -62,12 +62,7 @@ plot_test <- function(
       stroke = 0,
       ...
     ) +
-    ggplot2::scale_colour_manual(
-      name = if (is.null(models)) "gene" else "model",
-      values = group_colours(data$group),
-      labels = group_labels(points$group),
-      guide = ggplot2::guide_legend(order = 1, override.aes = list(size = 3))
-    ) +
+    colour_layers(points, models) +
     ggplot2::scale_size_continuous(
       name = "95 % interval\nof FSV",
       range = c(3.5, 0.6),
@@ -87,6 +82,20 @@ plot_test <- function(
     threshold_layers(fdr_threshold(data, fdr), fdr) +
     (if (nrow(pseudo) > 0L) ggplot2::geom_point(data = pseudo, shape = 4, size = 3, stroke = 1.2)) +
     label_layer(labelled_points(points, pseudo, n_labels))
+}
+
+#' Colours of the groups, with a legend; nothing without points
+#' @noRd
+colour_layers <- function(points, models) {
+  if (nrow(points) == 0L) {
+    return(NULL)
+  }
+  ggplot2::scale_colour_manual(
+    name = if (is.null(models)) "gene" else "model",
+    values = group_colours(points$group),
+    labels = group_labels(points$group),
+    guide = ggplot2::guide_legend(order = 1, override.aes = list(size = 3))
+  )
 }
 
 # Genes without a signal beyond this number are drawn as a density: their points would only cover each other.
