@@ -18,9 +18,8 @@
 #' @param columns Names of columns of a test or model search to add, without the prefix; by default all.
 #' @param ... For Seurat objects: `assay`, the assay whose genes get the columns (by default the one that
 #'   `spatial_test()` takes), and `variable_features`: `TRUE` makes the genes with `qval` below 0.05 the
-#'   assay's
-#'   `VariableFeatures()`, smallest p-value first; a number takes so many. For AnnData files: `file`, the path
-#'   of the copy to be written, and whether to `overwrite` it.
+#'   assay's `VariableFeatures()`, smallest p-value first; a number takes so many. For AnnData files: `file`,
+#'   the path of the copy to be written, and whether to `overwrite` it.
 #' @return `spe`, with
 #' * for a test, `rowData` columns named `patina_` and the column's name: `patina_fsv`,
 #'   `patina_pval`, ...;
@@ -35,18 +34,14 @@
 #' * for domains, `colData` columns `patina_domain` and `patina_domain_probability`;
 #' * for correlations of genes, `rowData` columns `patina_module` and `patina_silhouette`.
 #'
-#' In a Seurat object, the assay's meta features stand for `rowData` and the object's meta data for
-#' `colData`; in
-#' an AnnData file `var` and `obs`. Of an AnnData file a copy is written; its path is returned, invisibly.
-#' Python's
-#' anndata reads it.
+#' In a Seurat object, the assay's meta features stand for `rowData` and the object's meta data for `colData`;
+#' in an AnnData file `var` and `obs`. Of an AnnData file a copy is written; its path is returned, invisibly.
+#' Python's anndata reads it.
 #'
 #' @section Errors:
 #' `patina_error_input` if `spe` is none of these; `patina_error_argument` if `results` is not a result, has
-#' not
-#' the `columns`, or `file` exists; `patina_error_names` if no gene or spot of `results` is in `spe`.
-#' Warnings:
-#' `patina_warning_unknown_genes` if some genes (pseudo-genes, perhaps) or spots are not in `spe`;
+#' not the `columns`, or `file` exists; `patina_error_names` if no gene or spot of `results` is in `spe`.
+#' Warnings: `patina_warning_unknown_genes` if some genes (pseudo-genes, perhaps) or spots are not in `spe`;
 #' `patina_warning_duplicated_genes` if some cannot be matched because their name is not unique.
 #'
 #' @seealso [add_spatial_test()], which tests and adds in one call.
@@ -74,9 +69,8 @@ add_results <- function(spe, results, columns = NULL, ...) {
 #' Test, and add the result to the object
 #'
 #' `spe <- add_spatial_test(spe)` is [spatial_test()] and [add_results()] in one call, the way of
-#' Bioconductor's
-#' nnSVG: where its users write `spe <- nnSVG(spe)` and find `rank` and `padj` in `rowData(spe)`, here it is
-#' `patina_rank` and `patina_qval`. Of the same name in all containers:
+#' Bioconductor's nnSVG: where its users write `spe <- nnSVG(spe)` and find `rank` and `padj` in
+#' `rowData(spe)`, here it is `patina_rank` and `patina_qval`. Of the same name in all containers:
 #'
 #' ```r
 #' spe <- add_spatial_test(spe)
@@ -145,8 +139,7 @@ container_of <- function(spe, call = rlang::caller_env()) {
 #' The columns that results add to genes and to spots, with their names
 #'
 #' @returns A list: `genes` and `spots`, names, and their columns, `of_genes` and `of_spots`; without spots
-#'   for
-#'   a test or a model search. `results` as they were.
+#'   for a test or a model search. `results` as they were.
 #' @noRd
 new_columns <- function(results, columns, call = rlang::caller_env()) {
   if (inherits(results, "patina_domains")) {

@@ -80,17 +80,17 @@ report_counts <- function(input, summary) {
   if (length(totals) > 1L && stats::sd(totals) < 0.005 * mean(totals)) {
     inform_patina(c(
       i = "All spots have about the same total count: the table looks normalised already, and then its values
-          are
-        not counts. Give raw counts, or {.code normalization = \"none\"}."
+        are not counts. Give raw counts, or {.code normalization = \"none\"}."
     ))
   }
   report_junk_spots(input$spots, totals)
 }
 
 #' Warn of spots that hardly have counts
-#' @noRd
+#'
 #' @param done What is done about them.
 #' @returns Their positions, invisibly.
+#' @noRd
 report_junk_spots <- function(spots, totals, done = "what they can do is bounded") {
   middle <- stats::median(totals)
   far <- stats::mad(log(totals[totals > 0]))

@@ -1,8 +1,7 @@
 # What depth does to counts, and residuals without it.
 
-# Spots with less than this share of the median size factor are treated as if they had as much, in what
-# bounds their
-# residuals and in the regression on depth.
+# Spots with less than this share of the median size factor are treated as if they had as much, in what bounds
+# their residuals and in the regression on depth.
 depth_floor <- 0.1
 
 #' Patches of neighbouring spots, on whose scale things are called smooth
@@ -84,9 +83,8 @@ find_departures <- function(input, depth, genes, rates, weights, run) {
 
 #' The spread of genes' exponents around 1
 #'
-#' From the genes with a mean count above 0.2, a regular sample of them if they are many; from the richest
-#' 500 if they
-#' are few.
+#' From the genes with a mean count above 0.2, a regular sample of them if they are many; from the richest 500
+#' if they are few.
 #'
 #' @returns A list: `tau`, and what it was chosen from; see the core's `Spread`.
 #' @noRd
@@ -167,19 +165,19 @@ sure_llr <- 5
 #' What depth is like, and what was done about it
 #'
 #' @param prepared From `prepare()`; `fitter` from `prepare_fitter()`.
-#' @returns `NULL` if nothing is known of depth, or a list: `fsv`, `llr` and `lengthscale` of the logarithm
-#'   of the size factors (total counts for
-#'   "anscombe"); `phi`; `treatment`; `size_factors`, their kind and their quantiles; `tau`, the spread of
-#'   the genes' exponents,
-#'   and its bounds; `anchors`, names of the genes that a panel's size factors were made from.
+#' @returns `NULL` if nothing is known of depth, or a list: `fsv`, `llr` and `lengthscale` of the logarithm of
+#'   the size factors (total counts for "anscombe"); `phi`; `treatment`; `size_factors`, their kind and their
+#'   quantiles; `tau`, the spread of the genes' exponents, and its bounds; `anchors`, names of the genes that
+#'   a panel's size factors were made from.
 #' @noRd
 describe_depth <- function(prepared, fitter) {
   normalizer <- prepared$normalizer
   found <- attr(normalizer, "found")
-  size <- found$size %||% attr(normalizer, "totals")
-  if (is.null(size)) {
+  if (is.null(found)) {
     return(NULL)
   }
+  # a spot may have none where depth is only told of
+  size <- pmax(found$size, min(found$size[found$size > 0]))
   settings <- prepared$settings
   treatment <- settings$depth
   if (treatment == "covariates" && is.null(settings$covariates)) {
@@ -198,7 +196,7 @@ describe_depth <- function(prepared, fitter) {
     phi = attr(normalizer, "phi"),
     treatment = treatment,
     size_factors = list(
-      kind = found$kind %||% if (is.null(settings$size_factors)) "total" else "given",
+      kind = found$kind,
       quantiles = stats::quantile(size / mean(size)),
       share = found$share
     ),
@@ -228,8 +226,7 @@ report_depth <- function(depth) {
   if (length(depth$anchors) > 0L) {
     inform_patina(c(
       i = "A tenth of the genes and more do not follow the total count where it varies smoothly: it shows
-        which genes the
-        panel has, not depth. Size factors come from {length(depth$anchors)} such gene{?s}:
+        which genes the panel has, not depth. Size factors come from {length(depth$anchors)} such gene{?s}:
         {.val {first_few(depth$anchors)}}."
     ))
   }

@@ -48,9 +48,8 @@ factor_genes <- function(x, k, n) {
 #' Spatial factors at any location
 #'
 #' The posterior of each factor's smooth part at new locations, or at the spots themselves: its mean and
-#' standard error. It is predicted from the 32 nearest spots, or, for lengthscales above 2.5 spacings,
-#' from means
-#' over the 32 nearest cells of spots.
+#' standard error. It is predicted from the 32 nearest spots, or, for lengthscales above 2.5 spacings, from
+#' means over the 32 nearest cells of spots.
 #'
 #' @param object A result of [spatial_factors()].
 #' @inheritParams predict.patina_patterns

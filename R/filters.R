@@ -2,24 +2,21 @@
 
 #' Leave out spots or genes with too few counts
 #'
-#' [spatial_test()] bounds what spots of hardly any depth can do, and warns of them; it gives genes of a
-#' few counts their
-#' right p-values. So neither filter is needed for right p-values. Without such spots pictures are clearer,
-#' and fewer
-#' genes leave more power to the others.
+#' [spatial_test()] bounds what spots of hardly any depth can do, and warns of them; it gives genes of a few
+#' counts their right p-values. So neither filter is needed for right p-values. Without such spots pictures
+#' are clearer, and fewer genes leave more power to the others.
 #'
 #' @param x Counts: a data.frame with spots in rows and genes in columns; a matrix, sparse Matrix or
-#'   DelayedMatrix with
-#'   genes in rows and spots in columns; or a SummarizedExperiment and what inherits from it.
+#'   DelayedMatrix with genes in rows and spots in columns; or a SummarizedExperiment and what inherits from
+#'   it.
 #' @param min_total Fewest counts of a spot, over all genes; or of a gene, over all spots.
 #' @param min_share A spot needs at least this share of the median spot's total.
 #' @param min_spots A gene needs counts in at least so many spots.
 #' @param ... Must be empty.
 #' @param assay Which assay of a SummarizedExperiment has the counts.
 #' @returns `x` without what has too few counts, in the same order; a message says how many were left out.
-#'   [spatial_test()] matches coordinates to the spots that are left if both have names. A
-#'   SpatialExperiment carries
-#'   its own.
+#'   [spatial_test()] matches coordinates to the spots that are left if both have names. A SpatialExperiment
+#'   carries its own.
 #' @section Errors:
 #' `patina_error_input` if `x` cannot be read, `patina_error_argument` for limits that do not make sense,
 #' `patina_error_counts` if nothing is left.

@@ -20,8 +20,7 @@
 #' @param genes The genes: names, or a result of [spatial_test()], perhaps filtered (if it has all genes of
 #'   `x`, those with `qval` below 0.05 are taken). `NULL` runs [spatial_test()] first.
 #' @param lengthscale Of the kernel, in units of `coords`; by default 1.5 typical distances between
-#'   neighbouring
-#'   spots. Pairs beyond three lengthscales do not count.
+#'   neighbouring spots. Pairs beyond three lengthscales do not count.
 #' @param n_modules Number of modules, or several to choose from; by default 2 to 30.
 #' @param min_genes Clusters with fewer genes are no module.
 #' @returns An object of class `patina_correlation`, a list with the elements
@@ -39,8 +38,7 @@
 #' `patina_error_argument` for an argument outside its range, among them a lengthscale at which no spots are
 #' near each other; `patina_error_data` if fewer than two genes can be used; and those of reading `x`.
 #' @references
-#' D. DeTomaso, N. Yosef (2021). Hotspot identifies informative gene modules across modalities of
-#' single-cell
+#' D. DeTomaso, N. Yosef (2021). Hotspot identifies informative gene modules across modalities of single-cell
 #' genomics. *Cell Systems* 12. \doi{10.1016/j.cels.2021.04.005}
 #' @seealso [plot_modules()], [spatial_patterns()], [spatial_factors()]
 #' @export

@@ -25,16 +25,13 @@
 #' @param normalization By default that of the test.
 #' @param assay,covariates,size_factors,depth,sample_info,sample_id,threads As given to [spatial_test()].
 #' @returns A tibble of class `patina_field`, one row for each gene and place: `gene`, `spot` (at the spots
-#'   only), `sample` (if there are several), the coordinates; `value`, the gene's residual less its mean
-#'   over
+#'   only), `sample` (if there are several), the coordinates; `value`, the gene's residual less its mean over
 #'   the sample (at the spots only); `mean` and `se` of the spatial part; `lower` and `upper`, the band; and
 #'   `beyond`: `"high"`, `"low"` or `"no"`. The attribute `patina` has the `critical` value of each gene and
 #'   the `level`. Values are on the scale of the test: that of Pearson residuals by default.
 #' @section Errors:
-#' `patina_error_argument` if a gene was not tested, has another kernel than SE, or an argument is out of
-#' its
-#' range; `patina_error_coords` if `newcoords` has other columns than `coords` or values that are not
-#' finite;
+#' `patina_error_argument` if a gene was not tested, has another kernel than SE, or an argument is out of its
+#' range; `patina_error_coords` if `newcoords` has other columns than `coords` or values that are not finite;
 #' and those of reading `x`.
 #' @seealso [plot_gene_field()]
 #' @export
@@ -166,8 +163,7 @@ check_same_spots <- function(results, n, call) {
 #' @noRd
 fields_of_genes <- function(results, genes, call) {
   if (is.data.frame(genes)) {
-    check_columns(genes, "gene", "genes", call)
-    genes <- genes$gene
+    genes <- gene_names(genes, "genes", call)
   }
   index <- match_genes(genes, results$gene, "genes", call)
   rows <- results[index, ]

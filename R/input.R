@@ -1,6 +1,5 @@
 # The only file that knows the classes of input, with input_h5ad.R and input_seurat.R for what lies behind
-# those
-# two. Everything after it works on a `patina_input`.
+# those two. Everything after it works on a `patina_input`.
 
 #' Bring any supported input into one form
 #'
@@ -125,8 +124,7 @@ source_options <- function(..., call = rlang::caller_env()) {
 #'   - `spots_in_rows`: whether `x` had them there;
 #'   - `genes`: names, "gene1", ... if there are none; `spots`: names or `NULL`; `n_spots`;
 #'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, and `places`, a list of matrices
-#'     that
-#'     `coords` may name; each may be `NULL`.
+#'     that `coords` may name; each may be `NULL`.
 #' @noRd
 read_expression <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
   UseMethod("read_expression")

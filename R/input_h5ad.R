@@ -192,8 +192,7 @@ h5ad_libraries <- function(contents, samples) {
 #' The matrix of spots × genes as an expression
 #'
 #' Stored by gene (CSC) or dense it stays in the file, and blocks of genes are read. Stored by spot (CSR),
-#' where
-#' a block of genes is all over the file, it is read once, into a sparse matrix by gene.
+#' where a block of genes is all over the file, it is read once, into a sparse matrix by gene.
 #' @noRd
 h5ad_values <- function(path, element, contents, genes, spots, call) {
   n_genes <- length(genes)

@@ -16,13 +16,12 @@
 #' - `"fission"`: fission yeast under osmotic stress, two strains over time, bulk RNA-seq (Leong et al. 2014):
 #'   6,459 genes, 36 samples.
 #'
-#' Files are looked for in the folder that the environment variable `PATINA_DATA` names and in the
-#' cache (`tools::R_user_dir("patina", "cache")`), plain or compressed with gzip. What is not there is
-#' downloaded once, from public repositories on GitHub (SpatialDE's own for the first two, else
-#' SPARK-Analysis, SEraster, GPcounts and STANCE, each at a fixed commit), and kept in the cache (by the
-#' package
-#' BiocFileCache if it is installed). Every time a file is read its SHA-256 is checked, which needs R 4.5
-#' or the package digest. `"merfish"` needs the package SpatialExperiment, whose class its file holds.
+#' Files are looked for in the folder that the environment variable `PATINA_DATA` names and in the cache
+#' (`tools::R_user_dir("patina", "cache")`), plain or compressed with gzip. What is not there is downloaded
+#' once, from public repositories on GitHub (SpatialDE's own for the first two, else SPARK-Analysis, SEraster,
+#' GPcounts and STANCE, each at a fixed commit), and kept in the cache (by the package BiocFileCache if it is
+#' installed). Every time a file is read its SHA-256 is checked, which needs R 4.5 or the package digest.
+#' `"merfish"` needs the package SpatialExperiment, whose class its file holds.
 #'
 #' Nothing is filtered, except that spots of the bulb without a row in the sample table are left out.
 #' SpatialDE's analyses keep genes with a total of at least 3, then spots with more than 10 (bulb) or 5

@@ -109,16 +109,7 @@ choose_genes <- function(genes, input, arg, call) {
   results <- NULL
   if (is.data.frame(genes)) {
     results <- genes
-    if (!is.character(results[["gene"]])) {
-      abort_patina(
-        c(
-          "{.arg {arg}} is a table without a column {.field gene} of names.",
-          i = "Give a result of {.fn spatial_test}, or the names themselves."
-        ),
-        class = "argument",
-        call = call
-      )
-    }
+    results$gene <- gene_names(results, arg, call)
     check_columns(results, "gene", arg, call, numeric = c("qval", "lengthscale"))
     if (all(input$genes %in% results$gene) && !is.null(results[["qval"]])) {
       results <- results[which(results$qval < 0.05), ]
@@ -144,6 +135,26 @@ choose_genes <- function(genes, input, arg, call) {
   }
   index <- match_genes(genes, input$genes, arg, call)
   list(genes = unique(genes), index = index, results = results[!duplicated(genes), ])
+}
+
+#' The names of genes in a table of results
+#' @noRd
+gene_names <- function(table, arg, call) {
+  names <- table[["gene"]]
+  if (is.factor(names)) {
+    names <- as.character(names)
+  }
+  if (!is.character(names)) {
+    abort_patina(
+      c(
+        "{.arg {arg}} is a table without a column {.field gene} of names.",
+        i = "Give a result of {.fn spatial_test}, or the names themselves."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  names
 }
 
 #' Positions in `known` of genes, each once

@@ -7,10 +7,9 @@
 #' genes' means and variances. The first step of SpatialDE's preparation; [regress_out()] is the
 #' second.
 #'
-#' The least squares fit has a closed form,
-#' \eqn{\phi = \sum m_g^2 (v_g - m_g) / \sum m_g^4}, with \eqn{m_g} the mean and \eqn{v_g} the
-#' variance (denominator n - 1) of gene g. Genes with values that are not finite, and genes with
-#' the same value everywhere, are left out of the fit.
+#' The least squares fit has a closed form, \eqn{\phi = \sum m_g^2 (v_g - m_g) / \sum m_g^4}, with \eqn{m_g}
+#' the mean and \eqn{v_g} the variance (denominator n - 1) of gene g. Genes with values that are not finite,
+#' and genes with the same value everywhere, are left out of the fit.
 #'
 #' @param counts Whole numbers, 0 or more: a data.frame with spots in rows and genes in columns; or
 #'   genes in rows and spots in columns: a matrix, sparse Matrix, DelayedMatrix or the assay
@@ -57,9 +56,8 @@ stabilize <- function(counts) {
 #' @param run From `new_run()`.
 #' @returns A function of a raw block (spots × genes, double), the genes' indices and a number of threads,
 #'   that gives the normalised block. Each gene's values are the same, to the bit, in any block. Attributes
-#'   `phi`, the overdispersion that was used; `totals` (`NULL` for "none"); and for "pearson" `found`, the
-#'   size
-#'   factors, and `spread` of the genes' exponents.
+#'   (`NULL` for "none") `phi`, the overdispersion that was used; `found`, the size factors; and for "pearson"
+#'   `spread` of the genes' exponents.
 #' @noRd
 new_normalizer <- function(input, settings = new_settings(), run = new_run(1L)) {
   call <- run$call
@@ -75,9 +73,6 @@ new_normalizer <- function(input, settings = new_settings(), run = new_run(1L)) 
   if (!any(summary$testable)) {
     # nothing will be tested: there is nothing to fit to
     return(no_normalizer)
-  }
-  if (is.null(settings$covariates) && settings$normalization == "anscombe") {
-    check_totals(summary$totals, input$spots, call)
   }
   report_counts(input, summary)
   fit <- switch(settings$normalization, pearson = fit_pearson, anscombe = fit_anscombe)
@@ -136,22 +131,29 @@ count_design <- function(input, settings, totals, size, call) {
     samples$total_counts <- samples[["total_counts"]] %||% totals
     design <- covariate_matrix(covariates, samples, input$spots, call)
   }
-  if (settings$depth == "regression" || (settings$depth == "covariates" && is.null(covariates))) {
+  if (regresses_on_depth(settings)) {
     design <- cbind(log(size), design)
   }
   design
 }
 
+regresses_on_depth <- function(settings) {
+  settings$depth == "regression" || (settings$depth == "covariates" && is.null(settings$covariates))
+}
+
 fit_anscombe <- function(input, summary, settings, run) {
-  size <- if (is.null(settings$size_factors)) {
-    summary$totals
+  if (!is.null(settings$size_factors)) {
+    found <- find_size_factors(input, summary, new_patches(input, run$call), settings$size_factors, run)
   } else {
-    find_size_factors(input, summary, new_patches(input, run$call), settings$size_factors, run)$size
+    found <- list(kind = "total", size = summary$totals)
+    if (regresses_on_depth(settings)) {
+      check_totals(found$size, input$spots, run$call)
+    }
   }
-  design <- count_design(input, settings, summary$totals, size, run$call)
+  design <- count_design(input, settings, summary$totals, found$size, run$call)
   regress <- new_regression(design, input$sample_id)
   normalizer <- anscombe_normalizer(1 / (2 * positive_phi(summary$phi, run$call)), regress)
-  structure(normalizer, phi = summary$phi, totals = summary$totals)
+  structure(normalizer, phi = summary$phi, found = found[c("kind", "size")])
 }
 
 # A gene with fewer counts than this has them in one or two spots: those may be rare places, but tell no
@@ -161,8 +163,7 @@ least_counts <- 3
 #' Residuals beside depth
 #'
 #' The genes' slopes on depth are as free as they are found to vary over genes ("shrunk"), or none is taken
-#' out but
-#' what the covariates, depth among them or not, explain.
+#' out but what the covariates, depth among them or not, explain.
 #' @noRd
 fit_pearson <- function(input, summary, settings, run) {
   patches <- new_patches(input, run$call)
@@ -184,7 +185,6 @@ fit_pearson <- function(input, summary, settings, run) {
   structure(
     depth_normalizer(depth, rates, found$weights, spread, regress),
     phi = found$phi,
-    totals = summary$totals,
     found = found[c("kind", "size", "anchors", "share")],
     spread = spread,
     few = colSums(summary$sums) < least_counts

@@ -125,9 +125,9 @@ print.summary.patina_patterns <- function(x, ...) {
 #' @param sample_id For patterns over several samples: the sample of each new location.
 #' @param wide One row for each location, with columns `pattern_1`, `se_1`, ... for the patterns?
 #' @param threads Number of threads, see [spatial_test()].
-#' @returns A tibble with `spot` (at the spots only), `sample` (if there are several), the
-#'   coordinates, `pattern`, `value` and `se`
-#'   (both in standard deviations of a gene), one row for each location and pattern, or wide.
+#' @returns A tibble with `spot` (at the spots only), `sample` (if there are several), the coordinates,
+#'   `pattern`, `value` and `se` (both in standard deviations of a gene), one row for each location and
+#'   pattern, or wide.
 #' @section Errors:
 #' `patina_error_coords` if `newcoords` has other columns than the fit or values that are not
 #' finite; `patina_error_argument` if `sample_id` does not fit.

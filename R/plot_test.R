@@ -18,7 +18,7 @@
 #' @param pseudo_genes Names in `results` that are not genes, such as a technical factor that was
 #'   tested beside them: drawn as crosses, always labelled.
 #' @return A ggplot object. Its data are `results` without untested genes and with the columns
-#'   `neg_log10_pval`, `group` (colour) and `pseudo` added.
+#'   `neg_log10_pval`, `group` (colour), `pseudo` and `crowd` (whether it is drawn in the density) added.
 #'
 #' @section Errors:
 #' `patina_error_argument` if `results` or `models` lacks the columns needed, if no gene in
@@ -45,17 +45,11 @@ plot_test <- function(
   check_number(fdr, \(x) x > 0 && x < 1, "between 0 and 1")
   check_whole_number(n_labels, min = 0)
   data <- test_points(results, models, fdr, pseudo_genes)
-  points <- data[!data$pseudo, ]
+  points <- data[!data$pseudo & !data$crowd, ]
   pseudo <- data[data$pseudo, ]
-  crowd <- points[points$group == "other", ]
-  if (nrow(crowd) > max_single_points) {
-    points <- points[points$group != "other", ]
-  } else {
-    crowd <- crowd[0L, ]
-  }
 
   ggplot2::ggplot(data, ggplot2::aes(x = .data$fsv, y = .data$neg_log10_pval)) +
-    density_layers(crowd, height = max(data$neg_log10_pval)) +
+    density_layers(data[data$crowd, ], height = max(data$neg_log10_pval)) +
     ggplot2::geom_point(
       ggplot2::aes(colour = .data$group, size = .data$uncertainty),
       data = points,
@@ -154,6 +148,8 @@ test_points <- function(results, models, fdr, pseudo_genes, call = rlang::caller
   data$pseudo <- data$gene %in% pseudo_genes
   hit <- !is.na(data$qval) & data$qval < fdr
   data$group <- test_groups(data, hit & !data$pseudo, models, call)
+  others <- data$group == "other" & !data$pseudo
+  data$crowd <- others & sum(others) > max_single_points
   data[order(-as.integer(data$group), data$neg_log10_pval), ]
 }
 

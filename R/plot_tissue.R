@@ -21,11 +21,9 @@
 #' @param normalization `"none"` shows the values as they are in `x`; `"pearson"` and `"anscombe"`
 #'   show the residuals that [spatial_test()] would test.
 #' @param covariates,size_factors,depth,sample_info,sample_id As for [spatial_test()]. With more than one
-#'   sample, every
-#'   sample is a row of panels, and its coordinates count from its own lowest.
+#'   sample, every sample is a row of panels, and its coordinates count from its own lowest.
 #' @param scale `"free"`: every gene has its own colour scale, from its lowest to its highest value, which
-#'   stand in the panel's title.
-#'   `"shared"`: one scale, so that genes can be compared.
+#'   stand in the panel's title. `"shared"`: one scale, so that genes can be compared.
 #' @param trim Share of spots at either end whose values may lie beyond the ends of the colour
 #'   scale; they get the colour of the end. It keeps a few extreme counts from hiding the rest; 0
 #'   shows the whole range. Lines are not trimmed.

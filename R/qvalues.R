@@ -52,9 +52,8 @@ check_pi0 <- function(pi0, call = rlang::caller_env()) {
   }
 }
 
-# Fewer p-values than this do not tell the share of true null hypotheses well enough to use it, nor do
-# fewer than this
-# above the point at which it is read off.
+# Fewer p-values than this do not tell the share of true null hypotheses well enough to use it, nor do fewer
+# than this above the point at which it is read off.
 least_for_pi0 <- 1000L
 least_above <- 20L
 
@@ -62,9 +61,8 @@ least_above <- 20L
 #'
 #' @param p p-values; `NA` where there is none.
 #' @param pi0 The user's, or `NULL`.
-#' @returns A list: `qval`, `method`, "Storey-Tibshirani", "Benjamini-Hochberg" (which is pi0 = 1) or
-#'   "given pi0", and
-#'   `pi0`.
+#' @returns A list: `qval`, `method`, "Storey-Tibshirani", "Benjamini-Hochberg" (which is pi0 = 1) or "given
+#'   pi0", and `pi0`.
 #' @noRd
 test_qvalues <- function(p, pval_method, pi0, call) {
   method <- if (!is.null(pi0)) {

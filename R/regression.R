@@ -140,10 +140,9 @@ new_regression <- function(covariates, sample_id = NULL) {
 #' Covariates, made orthogonal to what is kept, and decomposed
 #'
 #' @inheritParams new_regression
-#' @returns A list: `basis`, orthonormal columns orthogonal to the samples' means; `effects`, the
-#'   covariates that
-#'   belong to them; and what `subtract_effects()` needs besides. Covariates that others determine are left
-#'   out.
+#' @returns A list: `basis`, orthonormal columns orthogonal to the samples' means; `effects`, the covariates
+#'   that belong to them; and what `subtract_effects()` needs besides. Covariates that others determine are
+#'   left out.
 #' @noRd
 regression_basis <- function(covariates, sample_id = NULL) {
   kept <- if (is.null(sample_id)) {

@@ -3,17 +3,14 @@
 #' A report of an analysis, as one HTML page
 #'
 #' What was done, which genes were not tested and why, the table of results, the test's picture, the first
-#' genes in
-#' the tissue, models, patterns, and versions. The page is one file with everything in it: it needs no
-#' network,
-#' and can be sent by mail. The table can be sorted and searched if the package DT is installed.
+#' genes in the tissue, models, patterns, and versions. The page is one file with everything in it: it needs
+#' no network, and can be sent by mail. The table can be sorted and searched if the package DT is installed.
 #'
 #' @param results A result of [spatial_test()].
 #' @param patterns A result of [spatial_patterns()].
 #' @param models A result of [model_search()].
 #' @param x,coords The data that were tested, to show the first genes in the tissue. Without `x` these
-#'   pictures
-#'   are left out.
+#'   pictures are left out.
 #' @param ... Further arguments of [plot_genes()], such as `sample_id`, `assay` or `unit`.
 #' @param file Path of the page, which is replaced if it exists.
 #' @param title Its title.

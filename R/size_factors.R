@@ -8,10 +8,9 @@
 #' @param size_factors The user's: `NULL`, "robust", "total", "none", the name of a column or a vector.
 #' @param run From `new_run()`.
 #' @returns A list: `kind`, "robust", "total", "none", "given", "total_counts" or "sizeFactor"; `size`, above
-#'   0 and 1 on average, by spot; what
-#'   they owe to counts: `weights` by gene, and by spot `error`, the variance of their logarithms, and
-#'   `own`, what
-#'   one count of a gene of weight 1 adds to it; `phi`; `anchors`, see `find_anchors()`.
+#'   0 and 1 on average, by spot; what they owe to counts: `weights` by gene, and by spot `error`, the
+#'   variance of their logarithms, and `own`, what one count of a gene of weight 1 adds to it; `phi`;
+#'   `anchors`, see `find_anchors()`.
 #' @noRd
 find_size_factors <- function(input, summary, patches, size_factors, run) {
   known <- if (is.null(size_factors)) size_factors_beside(input, summary)
@@ -78,8 +77,7 @@ given_size_factors <- function(size_factors, input, call) {
       abort_patina(
         c(
           "{.arg size_factors} is {.val {size_factors}}: neither {.val robust}, {.val total} or {.val none}
-            nor a
-            column of the sample table.",
+            nor a column of the sample table.",
           i = if (ncol(input$samples) > 0L) {
             "Its columns are {.val {first_few(names(input$samples), 10L)}}."
           } else {
@@ -95,8 +93,7 @@ given_size_factors <- function(size_factors, input, call) {
   if (!is_number(size_factors) || length(size_factors) != input$n_spots) {
     abort_patina(
       "{.arg size_factors} must be {.val robust}, {.val total}, {.val none}, the name of a column of the
-        sample
-        table, or one number for each of the {input$n_spots} spots.",
+        sample table, or one number for each of the {input$n_spots} spots.",
       class = "argument",
       call = call
     )
@@ -132,11 +129,10 @@ panel_genes <- 500L
 
 #' Totals in which each gene counts as much as it tells
 #'
-#' A gene of mean m whose counts vary by phi_g beside Poisson's tells depth with the variance 1 / m +
-#' phi_g: it gets
-#' the weight 1 / (1 + phi_g m). phi_g is taken over spots and over patches of neighbours, whichever is
-#' more, so that
-#' a gene with a pattern counts little, and one that dominates some spots next to nothing. Two passes.
+#' A gene of mean m whose counts vary by phi_g beside Poisson's tells depth with the variance 1 / m + phi_g:
+#' it gets the weight 1 / (1 + phi_g m). phi_g is taken over spots and over patches of neighbours, whichever
+#' is more, so that a gene with a pattern counts little, and one that dominates some spots next to nothing.
+#' Two passes.
 #' @noRd
 robust_size_factors <- function(input, summary, patches, run) {
   refine <- function(among, totals) {
@@ -255,9 +251,8 @@ weigh_counts <- function(input, summary, size, patches, phi, among) {
 
 #' The overdispersion that genes share
 #'
-#' The mean of the genes' own, weighted by how much each knows, winsorised at three standard deviations
-#' around the
-#' weighted median.
+#' The mean of the genes' own, weighted by how much each knows, winsorised at three standard deviations around
+#' the weighted median.
 #' @noRd
 shared_phi <- function(own, means) {
   error <- 1 / means + 0.5
@@ -306,17 +301,15 @@ indicator <- function(group, values = 1) {
 # Panels ----------------------------------------------------------------------------------------
 
 # A gene's exponent is known well enough for the choice of anchors with this standard error; an anchor's is
-# less than
-# this; and so many of the genes whose exponents are known must be anchors.
+# less than this; and so many of the genes whose exponents are known must be anchors.
 anchor_error <- 0.25
 anchor_exponent <- 0.3
 anchor_share <- 0.1
 
 #' Genes of a panel that do not follow the smooth part of its depth
 #'
-#' What makes spots yield more counts acts on all genes. Where a tenth of a panel's genes has nothing of
-#' the smooth part
-#' of the size factors, that part is composition: the panel has many markers of one region.
+#' What makes spots yield more counts acts on all genes. Where a tenth of a panel's genes has nothing of the
+#' smooth part of the size factors, that part is composition: the panel has many markers of one region.
 #'
 #' @param found Size factors.
 #' @returns `NULL`, or a list: `genes`, indices of the anchors, and `known`, of how many genes the exponent

@@ -12,21 +12,18 @@
 #' bound wins. The result is the same on every run, for any number of threads.
 #'
 #' @section Which to use, patterns or factors:
-#' Patterns sort genes: each gene belongs to one. For maps of the tissue, for genes that take part in
-#' several
+#' Patterns sort genes: each gene belongs to one. For maps of the tissue, for genes that take part in several
 #' programs, and for domains use [spatial_factors()] and [spatial_domains()].
 #'
 #' @section Choosing the number of patterns:
-#' By default by left-out spots: a tenth of the spots (of up to 700 spots, four quarters in turn) is left
-#' out, patterns are found from the others, and every gene is predicted at the left-out spots by its
-#' patterns. Predictions grow better with the number of patterns until these follow the noise of the
-#' spots at
-#' hand. Taken is the smallest number that predicts as well as the best one, within a standard error of the
+#' By default by left-out spots: a tenth of the spots (of up to 700 spots, four quarters in turn) is left out,
+#' patterns are found from the others, and every gene is predicted at the left-out spots by its patterns.
+#' Predictions grow better with the number of patterns until these follow the noise of the spots at hand.
+#' Taken is the smallest number that predicts as well as the best one, within a standard error of the
 #' difference over the left-out spots. For each number the lengthscale is the one with the highest bound.
 #'
 #' With `choose_by = "bound"` number and lengthscale have the highest bound. The bound cannot fall when one
-#' more pattern is allowed, because a pattern may stay empty, and tends to grow as far as it is tried. A
-#' gene
+#' more pattern is allowed, because a pattern may stay empty, and tends to grow as far as it is tried. A gene
 #' that follows no other gene, such as a false hit of the test, gets a pattern of its own if there is one to
 #' spare. The whole table is in `selection`; [plot_patterns()] says how the number was chosen.
 #'
@@ -56,10 +53,8 @@
 #'   that could not be used) and `membership` (its probability, between 0 and 1), in the order of
 #'   `genes`;
 #' * `patterns`: a tibble of `spot`, `sample` (if there are several), the coordinates, `pattern` and `value`
-#'   (posterior mean, in
-#'   standard deviations of a gene), one row for each spot and pattern;
-#'   [predict()][predict.patina_patterns] gives it in wide form, with standard errors and at other
-#'   locations;
+#'   (posterior mean, in standard deviations of a gene), one row for each spot and pattern;
+#'   [predict()][predict.patina_patterns] gives it in wide form, with standard errors and at other locations;
 #' * `memberships`: the matrix of all memberships, genes × patterns, which are soft where a gene is between
 #'   patterns: `print()` tells how many genes have none above 0.9;
 #' * `elbo`: the evidence lower bound after each iteration of the winning run;
@@ -68,17 +63,15 @@
 #' * `selection`: a tibble of the `bound` for each `lengthscale` and `n_patterns`, with the number
 #'   of patterns left (`found`), whether the run `converged`, and which was `chosen`;
 #' * `held_out`: if the number was chosen by left-out spots, a tibble of `n_patterns`, their `lengthscale`,
-#'   `r_squared` (the share of the genes' variance that is predicted at left-out spots) and `se` (the
-#'   standard
+#'   `r_squared` (the share of the genes' variance that is predicted at left-out spots) and `se` (the standard
 #'   error of its difference from the best one); else `NULL`;
 #' * `model`: what `predict()` needs.
 #' @section Errors:
 #' `patina_error_argument` for an argument outside its range, among them more patterns than genes;
 #' `patina_error_approximation` if a lengthscale is too short for so many spots, or memory for
-#' `approximation = "exact"`;
-#' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. A
-#' gene that is constant or has values that are not finite gets the pattern `NA` and a warning of
-#' class `patina_warning_genes`.
+#' `approximation = "exact"`; `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene
+#' can be used. A gene that is constant or has values that are not finite gets the pattern `NA` and a warning
+#' of class `patina_warning_genes`.
 #' @references
 #' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable
 #' genes. *Nature Methods* 15. \doi{10.1038/nmeth.4636}

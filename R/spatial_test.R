@@ -52,12 +52,10 @@
 #' batches within a slide and damaged tissue stay in, unless `covariates` name them.
 #'
 #' @section Normalization:
-#' - `"pearson"`, for counts: residuals (x - mu) / sqrt(mu + phi mu²) of a negative binomial model, clipped
-#'   at
+#' - `"pearson"`, for counts: residuals (x - mu) / sqrt(mu + phi mu²) of a negative binomial model, clipped at
 #'   sqrt(n). The expected count mu is the gene's share times the spot's size factor; phi, shared by all
-#'   genes, is
-#'   the mean of the genes' own overdispersions. What genes have of depth beyond mu is taken out as `depth`
-#'   says.
+#'   genes, is the mean of the genes' own overdispersions. What genes have of depth beyond mu is taken out as
+#'   `depth` says.
 #' - `"anscombe"`, for counts: SpatialDE's preparation. [stabilize()], then log(total counts), or the
 #'   `covariates`, regressed out. The way to SpatialDE's own numbers.
 #' - `"none"`: `x` is already on the scale to be tested; only `covariates`, if given, are regressed out.
@@ -89,39 +87,33 @@
 #' takes away whatever signal goes along with depth. `"shrunk"` takes as much as the data leave open. Depth is
 #' split into a smooth part (a linear function of the coordinates in each patch) and the rest, which no smooth
 #' signal can enter. The rest tells each gene's exponent, with an error; over genes exponents have the
-#' standard
-#' deviation tau around 1; and from both follows what is likely of the gene's exponent, which is taken out,
-#' and
-#' how uncertain that is, which is allowed for along the smooth part of depth. tau is the lesser of what the
-#' rest (plus one standard error) and the middle of the genes in the smooth part say, and at most 0.5. Several
-#' samples share a gene's exponent. A message, the header and `attr(x, "patina")$depth` tell what was found.
+#' standard deviation tau around 1; and from both follows what is likely of the gene's exponent, which is
+#' taken out, and how uncertain that is, which is allowed for along the smooth part of depth. tau is the
+#' lesser of what the rest (plus one standard error) and the middle of the genes in the smooth part say, and
+#' at most 0.5. Several samples share a gene's exponent. A message, the header and `attr(x, "patina")$depth`
+#' tell what was found.
 #'
 #' Spots with less than a tenth of the median size factor have residuals and leverage as if they had so much,
 #' and those of hardly any counts are named in a warning; [filter_spots()] leaves them out.
 #'
 #' @section q-values:
 #' With fewer than 1,000 p-values, or fewer than 20 above 0.89, the share pi0 of genes without a pattern
-#' cannot
-#' be told well: q-values are then Benjamini and Hochberg's (pi0 = 1). Otherwise pi0 is estimated
-#' ([qvalues()]),
-#' as it always is with `pval_method = "spatialde"`. The header and `attr(x, "patina")$qvalues` tell which.
+#' cannot be told well: q-values are then Benjamini and Hochberg's (pi0 = 1). Otherwise pi0 is estimated
+#' ([qvalues()]), as it always is with `pval_method = "spatialde"`. The header and `attr(x, "patina")$qvalues`
+#' tell which.
 #'
 #' @section Large tissues:
 #' `approximation` says how the kernels' matrices are brought into a form that the likelihood can use.
 #' - `"exact"`: a dense eigendecomposition. O(n³) time and O(n²) memory: for each kernel about 20 seconds
 #'   and 130 MB with 4,000 spots.
-#' - `"pivoted_cholesky"`: a low-rank factor that leaves at most a share of 1e-11 of the matrix's trace.
-#'   With
-#'   4,000 spots, log likelihood ratios up to 2,200 were within 0.02 of the exact ones. The rank is small
-#'   for
+#' - `"pivoted_cholesky"`: a low-rank factor that leaves at most a share of 1e-11 of the matrix's trace. With
+#'   4,000 spots, log likelihood ratios up to 2,200 were within 0.02 of the exact ones. The rank is small for
 #'   long lengthscales, and close to the number of spots below 3 spacings. (A spacing is the median distance
 #'   of a spot to its nearest neighbour.) A `"PER"` kernel, which has negative eigenvalues, gets the engine
 #'   `"landmarks"` instead: the eigenvalues in the space that its columns at some spots span, with what is
 #'   missing measured by random vectors.
-#' - `"krylov"`: Lanczos quadrature on a sparse matrix, gene by gene, for short lengthscales. It goes on
-#'   until
-#'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240
-#'   steps
+#' - `"krylov"`: Lanczos quadrature on a sparse matrix, gene by gene, for short lengthscales. It goes on until
+#'   a lower and an upper bound of the gene's log likelihood are within 0.01 of each other, at most 240 steps
 #'   up to 1.25 spacings and 45 above, where deltas below about 0.4 are out of reach; the log determinant is
 #'   known to 0.02. A gene for which that is not enough has the status `"not converged"`. SE and matern32
 #'   kernels only, and only their scores go into p-values. Where a kernel is so wide that a dense
@@ -131,22 +123,20 @@
 #'   near spots for short lengthscales, Fourier transforms on regular meshes (as a non-uniform fast Fourier
 #'   transform) for the others. A form is right to about 1e-6 of its standard deviation. SE kernels only. In
 #'   place of the likelihood's forms at a finite ratio of noise to signal there are filters of the same shape,
-#'   with moments of their own, and log p-values within a tenth of those that likelihoods' forms give.
-#'   Sparse counts stay sparse, whatever the normalization: their
-#'   residuals are combinations of few functions that all genes share, plus what the counts add. With 100,000
-#'   spots, 1,000 genes with 8 % of non-zero counts take half a minute of one core, two thirds of it to
-#'   prepare.
+#'   with moments of their own, and log p-values within a tenth of those that likelihoods' forms give. Sparse
+#'   counts stay sparse, whatever the normalization: their residuals are combinations of few functions that
+#'   all genes share, plus what the counts add. With 100,000 spots, 1,000 genes with 8 % of non-zero counts
+#'   take half a minute of one core, two thirds of it to prepare.
 #' - `"auto"`: up to 1,000 spots always `"exact"`. Up to 5,000 spots `"krylov"` up to 1.25 spacings (the few
-#'   genes for which it does not converge are tested again, `"exact"`);
-#'   `"pivoted_cholesky"` from 3 spacings on and for the linear kernel, if the rank stays below half the
-#'   number of spots; otherwise `"exact"`. Above, `"pivoted_cholesky"` where the rank is affordable (5,000
-#'   with 40,000 spots, 3,000 with 100,000), otherwise `"krylov"`; between the two, where neither will do,
-#'   factors that leave up to 1e-7 of the trace. Rough kernels (`"matern32"`) that are too wide for `"krylov"`
-#'   are `"exact"` up to 10,000 spots: minutes and up to 800 MB for each of them; with more spots they are an
-#'   error. From 20,000 spots on `"grid"` for SE kernels, unless `fit` asks for likelihoods. Periods of the
-#'   PER kernel that are too short (below about 4 spacings with 6,000 spots, 7 with 20,000) are left out, with
-#'   a warning.
-#'   Above 5,000 spots p-values of SE kernels come from the forms of `"grid"`, whatever has the likelihood.
+#'   genes for which it does not converge are tested again, `"exact"`); `"pivoted_cholesky"` from 3 spacings
+#'   on and for the linear kernel, if the rank stays below half the number of spots; otherwise `"exact"`.
+#'   Above, `"pivoted_cholesky"` where the rank is affordable (5,000 with 40,000 spots, 3,000 with 100,000),
+#'   otherwise `"krylov"`; between the two, where neither will do, factors that leave up to 1e-7 of the trace.
+#'   Rough kernels (`"matern32"`) that are too wide for `"krylov"` are `"exact"` up to 10,000 spots: minutes
+#'   and up to 800 MB for each of them; with more spots they are an error. From 20,000 spots on `"grid"` for
+#'   SE kernels, unless `fit` asks for likelihoods. Periods of the PER kernel that are too short (below about
+#'   4 spacings with 6,000 spots, 7 with 20,000) are left out, with a warning. Above 5,000 spots p-values of
+#'   SE kernels come from the forms of `"grid"`, whatever has the likelihood.
 #'
 #' `fit` says what a gene's lengthscale, variances and `fsv` come from.
 #' - `"likelihood"`: its maximum, over all kernels and all ratios of noise to signal.
@@ -196,20 +186,17 @@
 #'
 #' @section Containers:
 #' - **SpatialExperiment** and what inherits from it: counts of the assay `counts`, locations of
-#'   `spatialCoords`,
-#'   samples of `sample_id`. Polygons of a SpatialFeatureExperiment are not used, a message says so.
-#'   A SingleCellExperiment whose coordinates are a `reducedDim`: `coords = "spatial"`.
+#'   `spatialCoords`, samples of `sample_id`. Polygons of a SpatialFeatureExperiment are not used, a message
+#'   says so. A SingleCellExperiment whose coordinates are a `reducedDim`: `coords = "spatial"`.
 #' - **Seurat** objects (SeuratObject 4 and 5): the layer (or slot) `counts` of the assay that the images
-#'   belong
-#'   to; `assay` and `layer` choose others. A layer that is split (`counts.1`, `counts.2`) is joined as it is
-#'   read. Cells are placed by their names in `GetTissueCoordinates()`, in full resolution: by centroids where
-#'   outlines are the default. Several images (fields of view) are samples, `image` (or `fov`) chooses among
-#'   them; cells in none are left out, with a message.
+#'   belong to; `assay` and `layer` choose others. A layer that is split (`counts.1`, `counts.2`) is joined as
+#'   it is read. Cells are placed by their names in `GetTissueCoordinates()`, in full resolution: by centroids
+#'   where outlines are the default. Several images (fields of view) are samples, `image` (or `fov`) chooses
+#'   among them; cells in none are left out, with a message.
 #' - **AnnData** files: the path, `"file.h5ad"`. `layers["counts"]` if there is one, else `X`; `layer` chooses
 #'   others. Locations are `obsm["spatial"]`; covariates and `sample_id` come from `obs`. Stored by gene (CSC)
-#'   or dense, values stay in the file and are read in blocks; stored by spot (CSR), they are read once,
-#'   into a
-#'   sparse matrix. Needs the package rhdf5, for dense files HDF5Array too.
+#'   or dense, values stay in the file and are read in blocks; stored by spot (CSR), they are read once, into
+#'   a sparse matrix. Needs the package rhdf5, for dense files HDF5Array too.
 #'
 #' [add_results()] puts results back into each of them; [add_spatial_test()] does both in one call.
 #'
@@ -217,9 +204,8 @@
 #'   or DelayedMatrix with genes in rows and spots in columns; a SummarizedExperiment, SingleCellExperiment or
 #'   SpatialExperiment; a Seurat object; the path of an AnnData file (`.h5ad`); or one of [load_dataset()]'s
 #'   data sets. See Containers in [spatial_test()].
-#' @param coords Locations: one row for each spot, 1 to 3 numeric columns, in any unit. Spot names are
-#'   matched if
-#'   both sides have them. Not needed if `x` carries its own. Then also what they are called there: columns
+#' @param coords Locations: one row for each spot, 1 to 3 numeric columns, in any unit. Spot names are matched
+#'   if both sides have them. Not needed if `x` carries its own. Then also what they are called there: columns
 #'   of the table of spots (`c("array_row", "array_col")`), or a matrix of spots (a `reducedDim`, a name in
 #'   `obsm`).
 #' @param ... For Seurat objects and AnnData files `layer`, for Seurat objects `image` (or `fov`): names; see
@@ -237,11 +223,9 @@
 #' @param depth What is done about genes that are not proportional to the size factors, with `"pearson"`:
 #'   `"shrunk"` (slopes as free as the data leave them), `"regression"` (on the logarithm of the size factors)
 #'   or `"offset"` (nothing). `"auto"` is `"shrunk"`, or `"offset"` if there are `covariates`. More under
-#'   Depth
-#'   in [spatial_test()].
+#'   Depth in [spatial_test()].
 #' @param kernels Which kernels to try: `"SE"` (squared exponential), `"PER"` (cosine), `"linear"`,
-#'   `"matern32"`
-#'   (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
+#'   `"matern32"` (Matérn of order 3/2: like SE, but rough, as where borders are sharp).
 #' @param lengthscales Lengthscales of the SE and Matérn kernels and periods of the cosine, in units of
 #'   `coords`; `"spatialde"` for SpatialDE's. By default chosen by the distances between spots; see Kernels in
 #'   [spatial_test()].
@@ -265,12 +249,11 @@
 #' @param threads Number of threads; by default `getOption("patina.threads")`, else all cores, and never
 #'   more than those. Results do not depend on it.
 #' @param BPPARAM A parameter object of BiocParallel, to test blocks of genes in other processes or on a
-#'   cluster: [BiocParallel::SnowParam()], [BiocParallel::MulticoreParam()],
-#'   [BiocParallel::BatchtoolsParam()] and the like. `threads` are divided among its workers. The kernels
-#'   are decomposed once and handed over in a file, in a folder below `getOption("patina.tempdir")` (by
-#'   default that of the session; workers on other machines must see it), which is removed at the end. Nobody
-#'   else can open that folder; see Files in [patina-package].
-#'   Results do not depend on it. On one machine `threads` alone is faster.
+#'   cluster: [BiocParallel::SnowParam()], [BiocParallel::MulticoreParam()], [BiocParallel::BatchtoolsParam()]
+#'   and the like. `threads` are divided among its workers. The kernels are decomposed once and handed over in
+#'   a file, in a folder below `getOption("patina.tempdir")` (by default that of the session; workers on other
+#'   machines must see it), which is removed at the end. Nobody else can open that folder; see Files in
+#'   [patina-package]. Results do not depend on it. On one machine `threads` alone is faster.
 #' @param progress Whether to show a progress bar.
 #'
 #' @returns A tibble with one row for each gene of `x`, in the same order:
@@ -301,9 +284,8 @@
 #'     moments `llr`, `fsv_se` and the columns of likelihoods are `NA`}
 #' }
 #' Its attribute `patina` records the kernels, the method and the normalization; what is known of depth
-#' (`depth`: its fsv, `phi`,
-#' `tau`, the size factors' kind and quantiles) and of q-values (`qvalues`: `method`, `pi0`);
-#' [summary()][summary.patina_test] and [top_genes()] are the first looks at it.
+#' (`depth`: its fsv, `phi`, `tau`, the size factors' kind and quantiles) and of q-values (`qvalues`:
+#' `method`, `pi0`); [summary()][summary.patina_test] and [top_genes()] are the first looks at it.
 #'
 #' @section Errors:
 #' All errors are of class `patina_error`; input that cannot be read, coordinates that do not fit and names
@@ -395,8 +377,7 @@ spatial_test <- function(
 #' @param pi0 See `test_qvalues()`.
 #' @param likelihood_genes From `check_likelihood_genes()`.
 #' @returns A list: `result`, the tibble that `spatial_test()` documents; `kernels`, what was fitted;
-#'   `qvalues`, how they
-#'   were made; `depth`, see `describe_depth()`.
+#'   `qvalues`, how they were made; `depth`, see `describe_depth()`.
 #' @noRd
 test_genes <- function(
   prepared,

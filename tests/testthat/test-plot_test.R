@@ -76,6 +76,8 @@ test_that("many genes without a signal are a density, hits stay points", {
   tiles <- ggplot2::layer_data(plot, 1L)
   others <- many$gene != "log_total_count" & !is.na(many$log10_pval) & !(many$qval < 0.05 & !is.na(many$qval))
   expect_equal(sum(tiles$count), sum(others))
+  expect_equal(sum(plot$data$crowd), sum(others))
+  expect_false(any(plot_test(few)$data$crowd))
   expect_equal(nrow(ggplot2::layer_data(plot, 2L)), sum(few$qval[1:40] < 0.05))
   expect_no_warning(expect_draws(plot_test(crowd)))
 })

@@ -151,6 +151,17 @@ test_that("a spot without counts of these genes is a spot like others, if its si
   expect_identical(test(sample_info = data.frame(total_counts = whole))$pval, results$pval)
   expect_identical(test(sample_info = data.frame(sizeFactor = whole))$pval, results$pval)
   expect_identical(test(size_factors = "none")$status, c("ok", "ok"))
+  for (depth in c("auto", "regression")) {
+    anscombe <- \(...) suppressWarnings(test(normalization = "anscombe", depth = depth, ...))
+    expect_identical(anscombe(size_factors = whole)$status, c("ok", "ok"))
+    expect_error(anscombe(), "size_factors", class = "patina_error_empty_spots")
+  }
+  # nothing is divided by totals here
+  along <- \(...) {
+    test(normalization = "anscombe", sample_info = data.frame(whole), covariates = ~ log(whole), ...)
+  }
+  expect_identical(along()$status, c("ok", "ok"))
+  expect_error(along(depth = "regression"), class = "patina_error_empty_spots")
   for (size_factors in list(NULL, "total", "robust")) {
     expect_error(test(size_factors = size_factors), "size_factors", class = "patina_error_empty_spots")
   }
