@@ -42,7 +42,7 @@ prepare_combinations <- function(fitter, prepared) {
 
 is_sparse <- function(input) {
   input$storage %in%
-    c("sparse", "h5_columns") ||
+    c("sparse", "by_spot", "h5_columns") ||
     (input$storage == "delayed" && DelayedArray::is_sparse(input$values))
 }
 

@@ -119,8 +119,8 @@ source_options <- function(..., call = rlang::caller_env()) {
 #'   wanted.
 #' @returns A list:
 #'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
-#'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots), "h5_columns" (see
-#'     `h5_columns()`);
+#'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots), "by_spot" (see
+#'     `by_gene()`), "h5_columns" (see `h5_columns()`);
 #'   - `spots_in_rows`: whether `x` had them there;
 #'   - `genes`: names, "gene1", ... if there are none; `spots`: names or `NULL`; `n_spots`;
 #'   - what the class carries: `coords`, `samples`, `sample_id`, `class`, and `places`, a list of matrices
@@ -180,10 +180,8 @@ read_expression.Matrix <- function(x, assay = "counts", arg = "x", call = rlang:
   if (!methods::is(x, "sparseMatrix") && !methods::is(x, "diagonalMatrix")) {
     return(read_expression(as.matrix(x), arg = arg, call = call))
   }
-  # transposed, so that a gene is a column
-  values <- Matrix::t(as_dgc(x))
-  dimnames(values) <- list(NULL, NULL)
-  new_expression(values, "sparse", rownames(x), colnames(x), nrow(x), ncol(x))
+  stored <- matrix_by_gene(as_dgc(x))
+  new_expression(stored$values, stored$storage, rownames(x), colnames(x), nrow(x), ncol(x))
 }
 
 #' @export
@@ -197,11 +195,12 @@ read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call =
       call = call
     )
   }
-  if (stored_by_spot(x)) {
-    # each block of genes would read the whole file
-    return(read_expression(methods::as(x, "dgCMatrix"), call = call))
+  stored <- list(values = x, storage = "delayed")
+  if (delayed_by_spot(x)) {
+    read <- \(spots) read_stored(as_dgc(methods::as(x[, spots, drop = FALSE], "dgCMatrix")), call, arg)
+    stored <- file_by_gene(read, nrow(x), ncol(x))
   }
-  new_expression(x, "delayed", rownames(x), colnames(x), nrow(x), ncol(x))
+  new_expression(stored$values, stored$storage, rownames(x), colnames(x), nrow(x), ncol(x))
 }
 
 #' @export
@@ -210,20 +209,6 @@ read_expression.patina_dataset <- function(x, assay = "counts", arg = "x", call 
   expression$coords <- unname_rows(x$sample_info[attr(x, "coords")])
   expression$samples <- unname_rows(x$sample_info)
   expression
-}
-
-#' Does each chunk hold all genes, as in 10x Genomics' files, and is memory large enough to read it at once?
-#'
-#' It takes 12 bytes for each value that is not zero, and as much again while genes and spots are swapped.
-#' @noRd
-stored_by_spot <- function(x) {
-  chunk <- DelayedArray::chunkdim(x)
-  if (!DelayedArray::is_sparse(x) || is.null(chunk) || chunk[1L] < nrow(x) || chunk[2L] >= ncol(x)) {
-    return(FALSE)
-  }
-  some <- seq_len(min(ncol(x), 1000L))
-  entries <- length(methods::as(x[, some], "dgCMatrix")@x) / length(some) * ncol(x)
-  entries < .Machine$integer.max && 36 * entries < available_memory()
 }
 
 #' @export
@@ -387,6 +372,7 @@ input_block <- function(input, genes, call = NULL) {
     ),
     dense = t(input$values[genes, , drop = FALSE]),
     sparse = as.matrix(input$values[, genes, drop = FALSE]),
+    by_spot = as.matrix(genes_by_spot(input$values, genes)),
     h5_columns = as.matrix(read_stored(h5_columns(input$values, genes), call)),
     delayed = read_stored(t(as.matrix(input$values[genes, , drop = FALSE])), call)
   )
@@ -406,6 +392,7 @@ input_sparse_block <- function(input, genes, call = NULL) {
   switch(
     input$storage,
     sparse = input$values[, genes, drop = FALSE],
+    by_spot = genes_by_spot(input$values, genes),
     h5_columns = read_stored(h5_columns(input$values, genes), call),
     delayed = if (DelayedArray::is_sparse(input$values)) {
       read_stored(Matrix::t(as_dgc(methods::as(input$values[genes, , drop = FALSE], "dgCMatrix"))), call)
@@ -463,9 +450,9 @@ gene_blocks <- function(input, max_values = 2e6, call = NULL) {
 #'   gene counts as a few more, for what is computed of it in patches of spots.
 #' @noRd
 sparse_blocks <- function(input, call = NULL, max_entries = 5e6) {
-  if (input$storage != "sparse") {
+  if (!input$storage %in% c("sparse", "by_spot")) {
     return(gene_blocks(input, call = call))
   }
-  entries <- diff(input$values@p)
+  entries <- if (input$storage == "sparse") diff(input$values@p) else input$values$entries
   unname(split(seq_along(entries), cumsum(entries + input$n_spots / 16) %/% max_entries))
 }

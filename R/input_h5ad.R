@@ -192,23 +192,30 @@ h5ad_libraries <- function(contents, samples) {
 #' The matrix of spots × genes as an expression
 #'
 #' Stored by gene (CSC) or dense it stays in the file, and blocks of genes are read. Stored by spot (CSR),
-#' where a block of genes is all over the file, it is read once, into a sparse matrix by gene.
+#' where a block of genes is all over the file, see stored_by_spot.R.
 #' @noRd
 h5ad_values <- function(path, element, contents, genes, spots, call) {
   n_genes <- length(genes)
   n_spots <- length(spots)
   expression <- function(values, storage) new_expression(values, storage, genes, spots, n_genes, n_spots)
+  columns <- function(size) {
+    start <- h5_vector(path, paste0(element, "/indptr"))
+    list(path = path, element = element, start = start, size = size)
+  }
   if (!contents$group[contents$path == element]) {
     checked(rlang::check_installed("HDF5Array", "to read a dense AnnData file.", call = call))
     return(expression(HDF5Array::HDF5Array(path, element), "delayed"))
   }
   attributes <- h5_attributes(path, element)
   format <- attributes[["encoding-type"]] %||% attributes[["h5sparse_format"]] %||% "unknown"
-  start <- h5_vector(path, paste0(element, "/indptr"))
   switch(
     sub("_matrix$", "", format),
-    csr = expression(h5_by_gene(path, element, start, n_genes), "sparse"),
-    csc = expression(list(path = path, element = element, start = start, n_spots = n_spots), "h5_columns"),
+    csr = {
+      by_spot <- columns(n_genes)
+      stored <- file_by_gene(\(spots) h5_columns(by_spot, spots), n_genes, n_spots)
+      expression(stored$values, stored$storage)
+    },
+    csc = expression(columns(n_spots), "h5_columns"),
     abort_patina(
       "{.path {path}} keeps {.val {element}} as {.val {format}}, which patina does not know.",
       class = "input",
@@ -217,61 +224,33 @@ h5ad_values <- function(path, element, contents, genes, spots, call) {
   )
 }
 
-#' A matrix stored by spot, read once, as a dgCMatrix of spots × genes
+#' Columns of a sparse matrix, as they are stored, as a dgCMatrix
 #'
-#' Two passes over blocks of its values: one counts each gene's, one puts them where they belong. Beside the
-#' result there is never more than a block.
-#'
-#' @param start Where each spot begins, from 0, and the end of the last.
+#' @param values Where it is: `path`, `element`; `start`, where each column begins, from 0, and the end of the
+#'   last; `size` of a column.
+#' @param which Their numbers.
 #' @noRd
-h5_by_gene <- function(path, element, start, n_genes, block = 2e6) {
-  n_values <- start[[length(start)]]
-  blocks <- if (n_values > 0) seq(0, n_values - 1, by = block)
-  read <- function(what, from) {
-    h5_vector(path, paste0(element, "/", what), from + 1, min(block, n_values - from))
-  }
-  counts <- numeric(n_genes)
-  for (from in blocks) {
-    counts <- counts + tabulate(read("indices", from) + 1L, n_genes)
-  }
-  ends <- cumsum(counts)
-  at <- ends - counts
-  i <- integer(n_values)
-  x <- double(n_values)
-  for (from in blocks) {
-    gene <- read("indices", from) + 1L
-    spot <- findInterval(from + seq_along(gene) - 1, start)
-    order <- order(gene, method = "radix")
-    counts <- tabulate(gene, n_genes)
-    to <- rep(at, counts) + sequence(counts)
-    i[to] <- spot[order] - 1L
-    x[to] <- read("data", from)[order]
-    at <- at + counts
-  }
-  methods::new("dgCMatrix", i = i, p = as.integer(c(0, ends)), x = x, Dim = c(length(start) - 1L, n_genes))
-}
-
-#' Genes of a matrix stored by gene, as a dgCMatrix of spots × genes
-#' @param values Where it is: `path`, `element`, `start` (see `h5_by_gene()`), `n_spots`.
-#' @noRd
-h5_columns <- function(values, genes) {
-  counts <- values$start[genes + 1L] - values$start[genes]
+h5_columns <- function(values, which) {
+  counts <- values$start[which + 1L] - values$start[which]
   # neighbours in the file are read together
-  run <- cumsum(c(TRUE, diff(genes) != 1L))
+  run <- cumsum(c(TRUE, diff(which) != 1L))
   read <- function(what) {
-    parts <- lapply(split(genes, run), function(genes) {
-      from <- values$start[[genes[[1L]]]]
-      n <- values$start[[genes[[length(genes)]] + 1L]] - from
+    parts <- lapply(split(which, run), function(which) {
+      from <- values$start[[which[[1L]]]]
+      n <- values$start[[which[[length(which)]] + 1L]] - from
       if (n > 0) h5_vector(values$path, paste0(values$element, "/", what), from + 1, n)
     })
     unlist(parts, use.names = FALSE)
   }
-  block <- methods::new(
-    "dgCMatrix",
-    i = as.integer(read("indices")),
-    p = as.integer(c(0, cumsum(counts))),
-    x = as.double(read("data")),
-    Dim = c(values$n_spots, length(genes))
-  )
-  block
+  i <- as.integer(read("indices"))
+  x <- as.double(read("data"))
+  column <- rep(seq_along(which), counts)
+  if (is.unsorted(as.double(values$size) * column + i)) {
+    # which scipy allows
+    order <- order(column, i, method = "radix")
+    i <- i[order]
+    x <- x[order]
+  }
+  p <- as.integer(c(0, cumsum(counts)))
+  methods::new("dgCMatrix", i = i, p = p, x = x, Dim = c(as.integer(values$size), length(which)))
 }

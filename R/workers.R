@@ -169,10 +169,11 @@ worker_input <- function(input, genes) {
     columns = values[genes],
     dense = values[genes, , drop = FALSE],
     sparse = values[, genes, drop = FALSE],
+    by_spot = genes_by_spot(values, genes),
     h5_columns = h5_columns(values, genes),
     delayed = `dimnames<-`(values[genes, , drop = FALSE], NULL)
   )
-  if (input$storage == "h5_columns") {
+  if (input$storage %in% c("by_spot", "h5_columns")) {
     part$storage <- "sparse"
   }
   dense_size <- 8 * input$n_spots * length(genes)
