@@ -51,7 +51,7 @@ is_sparse <- function(input) {
 #' @param raw Spots × genes, a dgCMatrix.
 #' @inheritParams fit_block
 #' @noRd
-fit_sparse_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes) NULL) {
+fit_sparse_block <- function(fitter, raw, genes, normalizer, run, tick = no_tick) {
   sparse <- diff(raw@p) <= most_entries * nrow(raw)
   if (!all(sparse)) {
     parts <- list()

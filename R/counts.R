@@ -3,12 +3,13 @@
 #' One pass over counts
 #'
 #' @param input A `patina_input` or an expression.
+#' @param tick Is told how many genes were done.
 #' @returns A list: `testable` (by gene), `totals` (by spot, over testable genes), `sums` (samples ×
 #'   genes) and `squares` (by gene), `phi`, the overdispersion, fitted within samples, and `depth`,
 #'   the squared coefficient of variation of their totals, with the same weights. Sums of whole
 #'   numbers are exact, so that all of it is the same however the input is stored and cut into blocks.
 #' @noRd
-summarize_counts <- function(input, call = rlang::caller_env(), arg = "x") {
+summarize_counts <- function(input, call = rlang::caller_env(), arg = "x", tick = no_tick) {
   rows <- split(seq_len(input$n_spots), input$sample_id %||% rep(1L, input$n_spots))
   n_genes <- length(input$genes)
   testable <- logical(n_genes)
@@ -27,6 +28,7 @@ summarize_counts <- function(input, call = rlang::caller_env(), arg = "x") {
       sums[i, genes] <- Matrix::colSums(part)
       squares[i, genes] <- Matrix::colSums(part^2)
     }
+    tick(length(genes))
   }
   if (length(bad) > 0L) {
     abort_patina(

@@ -58,15 +58,16 @@ new_depth <- function(input, patches, size, phi, found = NULL, depth = NULL, cov
 #' How far some genes depart from being proportional to depth, in its rough and in its smooth part
 #'
 #' @param rates,weights Of all genes.
+#' @param tick Is told how many genes were done.
 #' @returns Two lists of vectors, `rough` and `smooth`; see the core's `Departure`.
 #' @noRd
-find_departures <- function(input, depth, genes, rates, weights, run) {
+find_departures <- function(input, depth, genes, rates, weights, run, tick = no_tick) {
   parts <- lapply(gene_blocks(input), function(block) {
     block <- block[block %in% genes]
     if (length(block) == 0L) {
       return(NULL)
     }
-    call_rust(
+    found <- call_rust(
       rust_departures,
       depth,
       input_block(input, block),
@@ -75,6 +76,8 @@ find_departures <- function(input, depth, genes, rates, weights, run) {
       run$threads,
       call = run$call
     )
+    tick(length(block))
+    found
   })
   parts <- parts[lengths(parts) > 0L]
   together <- \(which) do.call(Map, c(list(c), lapply(parts, `[[`, which)))
@@ -99,7 +102,8 @@ find_spread <- function(input, summary, depth, rates, weights, run) {
   if (length(genes) > most) {
     genes <- genes[unique(round(seq(1, length(genes), length.out = most)))]
   }
-  departures <- find_departures(input, depth, genes, rates, weights, run)
+  tick <- progress_bar(run$progress, "Finding slopes on depth", length(genes))
+  departures <- find_departures(input, depth, genes, rates, weights, run, tick)
   call_rust(rust_spread, departures$rough, departures$smooth, call = run$call)
 }
 

@@ -84,7 +84,7 @@ fit_genes <- function(fitter, prepared, genes = seq_along(prepared$input$genes))
   blocks <- gene_blocks(input, max_values = size * input$n_spots, call = run$call)
   blocks <- lapply(blocks, \(block) block[block %in% genes])
   blocks <- blocks[lengths(blocks) > 0L]
-  tick <- progress_bar(run$progress, length(genes))
+  tick <- progress_bar(run$progress, "Testing genes", length(genes))
   fits <- if (is.null(run$workers)) {
     fit_here(fitter, prepared, blocks, tick)
   } else {
@@ -127,33 +127,6 @@ genes_per_call <- function(n_spots, run) {
   rust_block * ceiling(values / n_spots / rust_block)
 }
 
-#' A function that moves the progress bar on by some genes
-#' @noRd
-progress_bar <- function(progress, total, frame = parent.frame()) {
-  if (!progress) {
-    return(function(genes) NULL)
-  }
-  # closes with the function that asked for it, whatever ends that
-  bar <- cli::cli_progress_bar("Testing genes", total = total, .envir = frame)
-  function(genes) cli::cli_progress_update(inc = genes, id = bar, .envir = frame)
-}
-
-#' A function that shows how many steps are done, at once and with an estimate of the time left
-#'
-#' @returns A function of the steps done and of all that are known of, or `NULL`.
-#' @noRd
-steps_bar <- function(progress, name, frame = parent.frame()) {
-  if (!progress) {
-    return(NULL)
-  }
-  # more steps may become known on the way
-  bar <- cli::cli_progress_bar(name, total = 100, .envir = frame)
-  function(done, total) {
-    share <- if (total > 0L) 100 * done / total else 0
-    cli::cli_progress_update(set = min(share, 99), id = bar, force = TRUE, .envir = frame)
-  }
-}
-
 bind_fits <- function(fits) {
   if (length(fits) == 1L) fits[[1L]] else do.call(Map, c(list(c), fits))
 }
@@ -177,7 +150,7 @@ in_order <- function(fits, order, groups) {
 #' @param run Of it, `threads`, `block_genes` and `call`.
 #' @param tick Is told how many genes were done.
 #' @noRd
-fit_block <- function(fitter, raw, genes, normalizer, run, tick = function(genes) NULL) {
+fit_block <- function(fitter, raw, genes, normalizer, run, tick = no_tick) {
   size <- genes_per_call(nrow(raw), run)
   starts <- seq.int(1L, length(genes), by = size)
   fits <- lapply(starts, function(start) {

@@ -16,6 +16,7 @@
 #' @param sample_id Which slide each spot belongs to: the name of a column of the sample table or
 #'   one value per spot; by default a SpatialExperiment's own.
 #' @param from The user's `layer`, `image` or `fov`, see `source_options()`.
+#' @param progress Whether bars show how far reading is.
 #' @param call The user's call, for errors.
 #' @returns A list of class `patina_input`, an expression (see `read_expression()`) whose spots
 #'   have names and places; rows follow the order of the spots in `x`:
@@ -32,7 +33,8 @@ as_input <- function(
   sample_info = NULL,
   sample_id = NULL,
   from = list(),
-  call = rlang::caller_env()
+  call = rlang::caller_env(),
+  progress = FALSE
 ) {
   if (length(from) > 0L && !inherits(x, "Seurat") && !is.character(x)) {
     abort_patina(
@@ -42,7 +44,9 @@ as_input <- function(
       call = call
     )
   }
-  expression <- rlang::inject(read_expression(x, assay, call = call, !!!from, carried = is.null(coords)))
+  expression <- rlang::inject(
+    read_expression(x, assay, call = call, !!!from, carried = is.null(coords), progress = progress)
+  )
   spots <- expression$spots
   n_spots <- expression$n_spots
 
@@ -115,8 +119,8 @@ source_options <- function(..., call = rlang::caller_env()) {
 #'
 #' @inheritParams as_input
 #' @param arg The user's name for `x`.
-#' @param ... For some classes `layer`, `image` and `fov`, and whether the `carried` places of spots are
-#'   wanted.
+#' @param ... For some classes `layer`, `image` and `fov`, whether the `carried` places of spots are wanted, and
+#'   whether a `progress` bar is.
 #' @returns A list:
 #'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
 #'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots), "by_spot" (see
@@ -185,7 +189,14 @@ read_expression.Matrix <- function(x, assay = "counts", arg = "x", call = rlang:
 }
 
 #' @export
-read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call = rlang::caller_env(), ...) {
+read_expression.DelayedMatrix <- function(
+  x,
+  assay = "counts",
+  arg = "x",
+  call = rlang::caller_env(),
+  ...,
+  progress = FALSE
+) {
   checked(rlang::check_installed("DelayedArray", call = call))
   type <- read_stored(DelayedArray::type(x), call, arg)
   if (!type %in% c("integer", "double")) {
@@ -198,7 +209,7 @@ read_expression.DelayedMatrix <- function(x, assay = "counts", arg = "x", call =
   stored <- list(values = x, storage = "delayed")
   if (delayed_by_spot(x)) {
     read <- \(spots) read_stored(as_dgc(methods::as(x[, spots, drop = FALSE], "dgCMatrix")), call, arg)
-    stored <- file_by_gene(read, nrow(x), ncol(x))
+    stored <- file_by_gene(read, nrow(x), ncol(x), progress = progress)
   }
   new_expression(stored$values, stored$storage, rownames(x), colnames(x), nrow(x), ncol(x))
 }
@@ -223,7 +234,7 @@ read_expression.SummarizedExperiment <- function(
   values <- get_assay(x, assay, arg, call)
   # the names of the experiment, which an assay need not repeat
   dimnames(values) <- dimnames(x)
-  expression <- read_expression(values, arg = arg, call = call)
+  expression <- read_expression(values, arg = arg, call = call, ...)
   expression$class <- class(x)[1L]
   expression$samples <- SummarizedExperiment::colData(x) |>
     unname_rows() |>

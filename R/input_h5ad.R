@@ -1,13 +1,13 @@
 # AnnData files (.h5ad), as anndata 0.7 and later documents them: the part of input.R that reads HDF5.
 # add_to_h5ad.R writes it.
 
-read_h5ad <- function(x, assay, arg, call, layer = NULL, ...) {
+read_h5ad <- function(x, assay, arg, call, layer = NULL, progress = FALSE, ...) {
   path <- check_h5ad(x, arg, call)
   contents <- h5_contents(path, call)
   element <- h5ad_element(layer %||% assay, is.null(layer), contents, arg, call)
   genes <- h5ad_index(path, "var")
   spots <- h5ad_index(path, "obs")
-  expression <- h5ad_values(path, element, contents, genes, spots, call)
+  expression <- h5ad_values(path, element, contents, genes, spots, call, progress)
   expression$class <- "AnnData"
   expression$samples <- h5ad_table(path, "obs", contents)
   expression$places <- h5ad_places(path, contents)
@@ -194,7 +194,7 @@ h5ad_libraries <- function(contents, samples) {
 #' Stored by gene (CSC) or dense it stays in the file, and blocks of genes are read. Stored by spot (CSR),
 #' where a block of genes is all over the file, see stored_by_spot.R.
 #' @noRd
-h5ad_values <- function(path, element, contents, genes, spots, call) {
+h5ad_values <- function(path, element, contents, genes, spots, call, progress = FALSE) {
   n_genes <- length(genes)
   n_spots <- length(spots)
   expression <- function(values, storage) new_expression(values, storage, genes, spots, n_genes, n_spots)
@@ -212,7 +212,7 @@ h5ad_values <- function(path, element, contents, genes, spots, call) {
     sub("_matrix$", "", format),
     csr = {
       by_spot <- columns(n_genes)
-      stored <- file_by_gene(\(spots) h5_columns(by_spot, spots), n_genes, n_spots)
+      stored <- file_by_gene(\(spots) h5_columns(by_spot, spots), n_genes, n_spots, progress = progress)
       expression(stored$values, stored$storage)
     },
     csc = expression(columns(n_spots), "h5_columns"),

@@ -1,6 +1,6 @@
 # Seurat objects: the part of input.R that knows assays, layers and images of SeuratObject, versions 4 and 5.
 
-read_seurat <- function(x, assay, arg, call, layer = NULL, image = NULL, fov = NULL, carried = TRUE) {
+read_seurat <- function(x, assay, arg, call, layer = NULL, image = NULL, fov = NULL, carried = TRUE, ...) {
   checked(rlang::check_installed("SeuratObject", "to read Seurat objects.", call = call))
   images <- seurat_images(x, image %||% fov, if (is.null(image)) "fov" else "image", call)
   assay <- seurat_assay(x, assay, images, arg, call)
@@ -12,7 +12,7 @@ read_seurat <- function(x, assay, arg, call, layer = NULL, image = NULL, fov = N
     values <- values[, cells, drop = FALSE]
     places <- places[match(cells, places$cell), ]
   }
-  expression <- read_expression(values, arg = arg, call = call)
+  expression <- read_expression(values, arg = arg, call = call, ...)
   expression$class <- "Seurat"
   expression$samples <- unname_rows(x[[]][cells, , drop = FALSE])
   if (!is.null(places)) {

@@ -69,7 +69,8 @@ new_normalizer <- function(input, settings = new_settings(), run = new_run(1L)) 
     return(regression_normalizer(new_regression(design, input$sample_id)))
   }
 
-  summary <- summarize_counts(input, call)
+  tick <- progress_bar(run$progress, "Summing counts", length(input$genes))
+  summary <- summarize_counts(input, call, tick = tick)
   if (!any(summary$testable)) {
     # nothing will be tested: there is nothing to fit to
     return(no_normalizer)

@@ -27,7 +27,7 @@ new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::cal
 #' @returns A list: `input`, a `patina_input`; `normalizer`, see `new_normalizer()`; `settings`; `run`.
 #' @noRd
 prepare <- function(x, coords, assay, from, sample_info, sample_id, settings, run, plot = FALSE) {
-  input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call)
+  input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call, run$progress)
   if (!plot) {
     input <- find_copies(input, run$call)
   }

@@ -31,7 +31,8 @@ find_size_factors <- function(input, summary, patches, size_factors, run) {
   }
   none <- identical(size_factors, "none")
   size <- if (none) rep(1, input$n_spots) else given_size_factors(size_factors, input, run$call)
-  fit <- weigh_counts(input, summary, exact_size(size), patches, 0, summary$testable)
+  tick <- progress_bar(run$progress, "Finding overdispersion", length(input$genes))
+  fit <- weigh_counts(input, summary, exact_size(size), patches, 0, summary$testable, tick)
   nothing <- numeric(input$n_spots)
   list(
     kind = if (none) "none" else known$kind %||% "given",
@@ -137,8 +138,9 @@ panel_genes <- 500L
 robust_size_factors <- function(input, summary, patches, run) {
   refine <- function(among, totals) {
     fit <- list(totals = totals, phi = max((summary$phi - summary$depth) / (1 + summary$depth), 0))
+    tick <- progress_bar(run$progress, "Finding size factors", 2 * length(input$genes))
     for (pass in 1:2) {
-      fit <- weigh_counts(input, summary, exact_size(fit$totals), patches, fit$phi, among)
+      fit <- weigh_counts(input, summary, exact_size(fit$totals), patches, fit$phi, among, tick)
     }
     size <- exact_size(fit$totals)
     counted_size_factors("robust", input, summary, size, fit$totals, fit$weights, fit$phi)
@@ -197,9 +199,10 @@ expected_rates <- function(input, summary, size) {
 #' @param size Size factors, from `exact_size()`.
 #' @param phi The least overdispersion that a gene is given.
 #' @param among Which genes count.
+#' @param tick Is told how many genes were done.
 #' @returns A list: `totals` by spot, `weights` by gene, and `phi`, what the genes share.
 #' @noRd
-weigh_counts <- function(input, summary, size, patches, phi, among) {
+weigh_counts <- function(input, summary, size, patches, phi, among, tick = no_tick) {
   n <- input$n_spots
   sample <- sample_codes(input)
   spots <- indicator(sample, size)
@@ -223,6 +226,7 @@ weigh_counts <- function(input, summary, size, patches, phi, among) {
   own <- rep(NA_real_, length(input$genes))
   totals <- numeric(n)
   for (genes in sparse_blocks(input)) {
+    tick(length(genes))
     genes <- genes[among[genes]]
     if (length(genes) == 0L) {
       next
@@ -321,7 +325,8 @@ find_anchors <- function(input, summary, found, patches, run) {
   depth <- new_depth(input, patches, exp(log_size - smooth), found$phi, depth = smooth)
   genes <- which(summary$testable)
   rates <- expected_rates(input, summary, exp(log_size - smooth))
-  departures <- find_departures(input, depth, genes, rates, numeric(length(input$genes)), run)$smooth
+  tick <- progress_bar(run$progress, "Looking for anchors", length(genes))
+  departures <- find_departures(input, depth, genes, rates, numeric(length(input$genes)), run, tick)$smooth
   exponent <- departures$product / departures$signal
   error <- sqrt(departures$variance * departures$energy) / departures$signal
   known <- is.finite(exponent) & is.finite(error) & error < anchor_error

@@ -70,8 +70,17 @@ matrix_by_gene <- function(x, most = turned_at_once) {
 #' @param read A function of a range of spots that gives them as a dgCMatrix of genes × spots.
 #' @param most How many values memory has room for.
 #' @param block About how many are read at a time.
+#' @param progress Whether a bar shows how far that is.
 #' @noRd
-file_by_gene <- function(read, n_genes, n_spots, most = room_for_values(), block = 5e6) {
+file_by_gene <- function(
+  read,
+  n_genes,
+  n_spots,
+  most = room_for_values(),
+  block = 5e6,
+  progress = FALSE
+) {
+  tick <- progress_bar(progress, "Reading spots", n_spots)
   turned <- function(spots) Matrix::t(read(spots))
   first <- seq_len(min(n_spots, 1000L))
   values <- turned(first)
@@ -81,14 +90,17 @@ file_by_gene <- function(read, n_genes, n_spots, most = room_for_values(), block
   kept <- list(values)
   entries <- diff(values@p)
   room <- TRUE
+  tick(length(first))
   for (k in seq_along(blocks)[-1L]) {
     values <- turned(blocks[[k]])
+    tick(length(blocks[[k]]))
     entries <- entries + diff(values@p)
     room <- room && 2 * sum(entries) <= most
     kept <- if (room) c(kept, list(values))
   }
   rm(values)
   part <- function(genes) {
+    tick <- progress_bar(progress, "Sorting values by gene", n_spots)
     size <- entries[genes]
     ends <- cumsum(size)
     at <- ends - size
@@ -105,6 +117,7 @@ file_by_gene <- function(read, n_genes, n_spots, most = room_for_values(), block
       i[to] <- values@i + (blocks[[k]][[1L]] - 1L)
       x[to] <- values@x
       at <- at + size
+      tick(length(blocks[[k]]))
     }
     methods::new("dgCMatrix", i = i, p = as.integer(c(0, ends)), x = x, Dim = c(n_spots, length(genes)))
   }

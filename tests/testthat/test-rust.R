@@ -106,6 +106,26 @@ test_that("an interrupt ends one long call that fits genes", {
   expect_lt(run$seconds, 5)
 })
 
+test_that("an interrupt ends the passes over counts before the test", {
+  skip_on_cran()
+  skip_on_os("windows")
+  run <- interrupt_after(
+    2,
+    quote({
+      coords <- expand.grid(x = 1:200, y = 1:200)
+      counts <- Matrix::rsparsematrix(400, 40000, 0.2, rand.x = \(n) 1 + rpois(n, 2))
+      input <- patina:::as_input(counts, coords)
+    }),
+    quote(
+      repeat {
+        patina:::new_normalizer(input, run = patina:::new_run(1L, progress = TRUE))
+      }
+    )
+  )
+  expect_identical(run$end, "interrupt")
+  expect_lt(run$seconds, 5)
+})
+
 test_that("a kernel too wide for a sparse matrix is refused with what to do", {
   expect_error(
     abort_rust("[wide] the SE kernel of lengthscale 9 is too wide", NULL),
