@@ -119,8 +119,8 @@ source_options <- function(..., call = rlang::caller_env()) {
 #'
 #' @inheritParams as_input
 #' @param arg The user's name for `x`.
-#' @param ... For some classes `layer`, `image` and `fov`, whether the `carried` places of spots are wanted, and
-#'   whether a `progress` bar is.
+#' @param ... For some classes `layer`, `image` and `fov`, whether the `carried` places of spots are wanted,
+#'   and whether a `progress` bar is.
 #' @returns A list:
 #'   - `values`: the expression, and `storage`, how it is kept: "columns" (a list of genes), "dense"
 #'     (genes × spots), "sparse" (dgCMatrix of spots × genes), "delayed" (genes × spots), "by_spot" (see
