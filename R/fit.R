@@ -76,12 +76,13 @@ fit_genes <- function(fitter, prepared, genes = seq_along(prepared$input$genes))
   run <- prepared$run
   fitter$combinations <- prepare_combinations(fitter, prepared)
   size <- genes_per_call(input$n_spots, run)
+  most <- Inf
   if (!is.null(run$workers)) {
     # enough blocks for all of them
     share <- length(genes) / BiocParallel::bpnworkers(run$workers)
-    size <- min(size, rust_block * ceiling(share / rust_block))
+    most <- min(size, rust_block * ceiling(share / rust_block))
   }
-  blocks <- gene_blocks(input, max_values = size * input$n_spots, call = run$call)
+  blocks <- gene_blocks(input, max_values = size * input$n_spots, call = run$call, most = most)
   blocks <- lapply(blocks, \(block) block[block %in% genes])
   blocks <- blocks[lengths(blocks) > 0L]
   tick <- progress_bar(run$progress, "Testing genes", length(genes))

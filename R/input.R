@@ -432,16 +432,18 @@ read_stored <- function(values, call, arg = "x") {
 #' @param input A `patina_input` or an expression.
 #' @param max_values How many values a dense block may hold (the default is 16 MB); delayed input
 #'   keeps to DelayedArray's own size of blocks, in whole chunks, so that each is read once.
+#' @param most How many genes a block may have, unless a chunk has more.
 #' @param call The user's call, for errors.
 #' @returns A list of index vectors, in order, that cover all genes.
 #' @noRd
-gene_blocks <- function(input, max_values = 2e6, call = NULL) {
+gene_blocks <- function(input, max_values = 2e6, call = NULL, most = Inf) {
   n_genes <- length(input$genes)
   if (input$storage == "delayed") {
     values <- input$values
     type <- read_stored(DelayedArray::type(values), call)
     size <- max(1, DelayedArray::getAutoBlockLength(type) %/% max(ncol(values), 1L))
     height <- DelayedArray::chunkdim(values)[1L] %||% 1L
+    size <- min(size, max(most, height))
     # a chunk may hold far more genes than memory does
     if (height <= 4 * size) {
       size <- max(size %/% height, 1) * height
@@ -450,7 +452,7 @@ gene_blocks <- function(input, max_values = 2e6, call = NULL) {
     ends <- cumsum(DelayedArray::dims(grid)[, 1L])
     return(Map(seq.int, c(1L, utils::head(ends, -1L) + 1L), ends))
   }
-  size <- max(1L, as.integer(max_values %/% max(input$n_spots, 1L)))
+  size <- max(1L, as.integer(min(max_values %/% max(input$n_spots, 1L), most)))
   starts <- seq.int(1L, n_genes, by = size)
   Map(seq.int, starts, pmin(starts + size - 1L, n_genes))
 }

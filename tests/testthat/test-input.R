@@ -60,6 +60,13 @@ test_that("delayed input keeps to the block grid", {
   # whole chunks, even if one is a little more than a block
   stored <- HDF5Array::writeHDF5Array(counts, file, "counts", chunkdim = c(3L, 2L))
   expect_identical(gene_blocks(as_input(stored, coords)), list(1:3, 4:6, 7L))
+  # enough of them for several workers, but no chunk is cut
+  suppressMessages(DelayedArray::setAutoBlockSize(size))
+  expect_identical(gene_blocks(as_input(stored, coords)), list(1:7))
+  for (most in c(1, 4)) {
+    expect_identical(gene_blocks(as_input(stored, coords), most = most), list(1:3, 4:6, 7L))
+  }
+  expect_identical(gene_blocks(as_input(counts, coords), most = 4), list(1:4, 5:7))
 })
 
 test_that("an assay on disk stays there", {
