@@ -1,7 +1,7 @@
 # Spots that were given twice: the same place, the same values.
 
-# Two spots are in one place if they are so close, as a share of the mean distance of spots spread over
-# the tissue.
+# Two spots are in one place if they are so close, as a share of the mean distance of spots spread over the
+# tissue: in one dimension the square of it, or spots would be by chance.
 same_place <- 1e-3
 
 #' Say how many spots share their place, and find those that are copies of another one of their sample
@@ -68,7 +68,7 @@ shared_places <- function(coords, sample_id) {
   n <- nrow(coords)
   d <- ncol(coords)
   extent <- apply(coords, 2L, \(x) diff(range(x)))
-  size <- same_place * max(extent) / n^(1 / d)
+  size <- same_place^max(2 / d, 1) * max(extent) / n^(1 / d)
   scaled <- sweep(coords, 2L, apply(coords, 2L, min)) / size
   cells <- ceiling(extent / size) + 2
   sample <- if (is.null(sample_id)) 0 else as.integer(sample_id) - 1

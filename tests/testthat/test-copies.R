@@ -61,8 +61,12 @@ test_that("places are shared across the edges of cells", {
   for (d in 1:3) {
     coords <- matrix(runif(100 * d), 100)
     n <- nrow(coords)
-    close <- coords[1:20, , drop = FALSE] + 1e-8
+    close <- coords[1:20, , drop = FALSE] + 1e-9
     expect_identical(which(!is.na(shared_places(rbind(coords, close), NULL))), c(1:20, 101:120))
   }
   expect_true(all(is.na(shared_places(as.matrix(expand.grid(1:20, 1:20)), NULL))))
+  # by chance some of many spots on a line are close
+  line <- withr::with_seed(1, matrix(runif(2e4)))
+  expect_true(all(is.na(shared_places(line, NULL))))
+  expect_identical(which(!is.na(shared_places(rbind(line, line[7L, , drop = FALSE]), NULL))), c(7L, 20001L))
 })

@@ -148,3 +148,15 @@ test_that("a gene with one or two counts has a p-value, and a status that says w
   expect_match(tibble::tbl_sum(results), "2 with few counts", all = FALSE)
   expect_identical(sum(summary(results)$status$genes), nrow(counts))
 })
+
+test_that("residuals on a lattice are the same in any unit", {
+  coords <- expand.grid(x = 1:20, y = 1:20)
+  counts <- withr::with_seed(1, matrix(rnbinom(12 * 400, mu = 3, size = 2), 12))
+  residuals <- function(unit) {
+    input <- as_input(counts, coords * unit)
+    new_normalizer(input)(input_block(input, 1:12), 1:12)
+  }
+  for (unit in c(1e-6, 55e-6, 1 / 3)) {
+    expect_equal(residuals(unit), residuals(1), tolerance = 1e-12)
+  }
+})

@@ -16,6 +16,9 @@ const MOST_FUNCTIONS: usize = 4;
 /// What a linear function may lose in the rounding, relative to its own size, before it is left out.
 const DEPENDENT: f64 = 1e-8;
 
+/// Coordinates are compared in this share of the longest side: equal ones stay equal in any unit, in spite of its rounding.
+const STEP: f64 = 1.0 / (1_u64 << 30) as f64;
+
 /// Locations cut into patches by halving, each along its longest side, with an orthonormal basis of the linear
 /// functions in every patch. Inside, locations go by *place*: those of a patch follow each other.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,6 +49,7 @@ impl Patches {
         if let Some(i) = (0..n).find(|&i| (0..d).any(|j| !coords[(i, j)].is_finite())) {
             return Err(Error::NonFiniteLocation(i + 1));
         }
+        let steps = steps(coords);
         let mut rows: Vec<usize> = (0..n).collect();
         rows.sort_by_key(|&i| samples[i]);
         let mut starts = Vec::new();
@@ -53,7 +57,7 @@ impl Patches {
         while start < n {
             let sample = samples[rows[start]];
             let end = start + rows[start..].partition_point(|&i| samples[i] == sample);
-            halve(coords, &mut rows[start..end], start, &mut starts);
+            halve(&steps, &mut rows[start..end], start, &mut starts);
             start = end;
         }
         starts.push(n);
@@ -142,27 +146,40 @@ impl Patches {
     }
 }
 
+/// Coordinates as whole numbers of steps, an array for each dimension.
+fn steps(coords: MatRef<'_, f64>) -> Vec<Vec<i64>> {
+    let columns: Vec<Vec<f64>> =
+        (0..coords.ncols()).map(|j| (0..coords.nrows()).map(|i| coords[(i, j)]).collect()).collect();
+    let low: Vec<f64> = columns.iter().map(|x| x.iter().copied().fold(f64::INFINITY, f64::min)).collect();
+    let high = columns.iter().map(|x| x.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+    let longest = high.zip(&low).map(|(high, low)| high - low).fold(0.0, f64::max);
+    let step = if longest > 0.0 { longest * STEP } else { 1.0 };
+    columns
+        .iter()
+        .zip(&low)
+        .map(|(x, low)| x.iter().map(|x| ((x - low) / step).round() as i64).collect())
+        .collect()
+}
+
 /// Cuts rows in two, along the longest side, until a half would be less than a patch.
-fn halve(coords: MatRef<'_, f64>, rows: &mut [usize], start: usize, starts: &mut Vec<usize>) {
+fn halve(steps: &[Vec<i64>], rows: &mut [usize], start: usize, starts: &mut Vec<usize>) {
     if rows.len() < 2 * PATCH {
         starts.push(start);
         return;
     }
     let extent = |j: usize| {
-        let (low, high) = rows.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &i| {
-            (low.min(coords[(i, j)]), high.max(coords[(i, j)]))
-        });
+        let (low, high) = rows
+            .iter()
+            .fold((i64::MAX, i64::MIN), |(low, high), &i| (low.min(steps[j][i]), high.max(steps[j][i])));
         high - low
     };
-    let axis = (0..coords.ncols()).fold(0, |best, j| if extent(j) > extent(best) { j } else { best });
+    let axis = (0..steps.len()).fold(0, |best, j| if extent(j) > extent(best) { j } else { best });
     let middle = rows.len() / 2;
     // ties by row, so that the cut does not depend on the order of what came before
-    rows.select_nth_unstable_by(middle, |&a, &b| {
-        coords[(a, axis)].total_cmp(&coords[(b, axis)]).then(a.cmp(&b))
-    });
+    rows.select_nth_unstable_by_key(middle, |&i| (steps[axis][i], i));
     let (left, right) = rows.split_at_mut(middle);
-    halve(coords, left, start, starts);
-    halve(coords, right, start + middle, starts);
+    halve(steps, left, start, starts);
+    halve(steps, right, start + middle, starts);
 }
 
 /// An orthonormal basis of the constant and the coordinates over some rows (modified Gram-Schmidt, twice), values of a
@@ -237,6 +254,23 @@ mod tests {
         assert!(smooth.iter().zip(&twice).all(|(a, b)| (a - b).abs() < 1e-12));
         let rest: f64 = rough.iter().zip(&smooth).zip(&linear).map(|((r, s), l)| (r - s) * l).sum();
         assert!(rest.abs() < 1e-10);
+    }
+
+    #[test]
+    fn patches_are_the_same_in_any_unit() {
+        let coords = Mat::from_fn(900, 2, |i, j| if j == 0 { (i % 30) as f64 } else { (i / 30) as f64 });
+        let samples = vec![0; 900];
+        let whole = Patches::new(coords.as_ref(), &samples).unwrap();
+        for unit in [1e-6, 55e-6, 1.0 / 3.0, 7e12] {
+            for origin in [0.0, 1e3 * unit] {
+                let scaled = Mat::from_fn(900, 2, |i, j| origin + coords[(i, j)] * unit);
+                let patches = Patches::new(scaled.as_ref(), &samples).unwrap();
+                assert_eq!(patches.rows(), whole.rows());
+                assert_eq!(patches.starts(), whole.starts());
+                let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-9;
+                assert!(patches.basis().iter().zip(whole.basis()).all(close));
+            }
+        }
     }
 
     #[test]
