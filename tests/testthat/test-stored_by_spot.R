@@ -132,7 +132,7 @@ test_that("10x Genomics' files, and what is made of them, give the results of a 
   expect_identical(test(stored, coords), test(counts, coords))
   # two slides
   halves <- list(1:700, 701:1500)
-  bound <- do.call(BiocGenerics::cbind, lapply(halves, \(spots) stored[, spots]))
+  bound <- do.call(DelayedArray::cbind, lapply(halves, \(spots) stored[, spots]))
   slides <- rep(1:2, lengths(halves))
   whole <- test(counts, coords, sample_id = slides)
   expect_identical(test(bound, coords, sample_id = slides), whole)
@@ -153,13 +153,13 @@ test_that("which way values are stored is seen through what was done to them", {
       x[2:5, ],
       x[, 3:9],
       x[2:5, 3:9],
-      BiocGenerics::cbind(x, x),
-      BiocGenerics::rbind(x, x),
+      DelayedArray::cbind(x, x),
+      DelayedArray::rbind(x, x),
       x * 2,
-      BiocGenerics::t(BiocGenerics::t(x)[2:5, ])
+      DelayedArray::t(DelayedArray::t(x)[2:5, ])
     )) {
       expect_true(delayed_by_spot(same))
-      expect_false(delayed_by_spot(BiocGenerics::t(same)))
+      expect_false(delayed_by_spot(DelayedArray::t(same)))
     }
     expect_false(delayed_by_spot(x + 1))
   }
@@ -170,6 +170,6 @@ test_that("which way values are stored is seen through what was done to them", {
   )
   for (x in list(dense, dense[2:3, 4:9])) {
     expect_false(delayed_by_spot(x))
-    expect_false(delayed_by_spot(BiocGenerics::t(x)))
+    expect_false(delayed_by_spot(DelayedArray::t(x)))
   }
 })
