@@ -2,25 +2,24 @@
 
 #' Find the spatial programs of a tissue
 #'
-#' Factor analysis whose factors are smooth over the tissue: the expression of every gene is a mixture
-#' of a few programs, each a Gaussian process with a lengthscale of its own, plus noise of the gene's
-#' own. Factors are what a tissue looks like, where [spatial_patterns()] sorts each gene into one pattern.
+#' Factor analysis whose factors are smooth over the tissue: the expression of every gene is a mixture of a
+#' few programs, each a Gaussian process with a lengthscale of its own, plus noise of the gene's own. Factors
+#' are what a tissue looks like, where [spatial_patterns()] sorts each gene into one pattern.
 #'
-#' Each factor is smooth up to a share, that each spot has of its own; lengthscale and share are those
-#' that predict left-out spots best. Factors that turn out not to be smooth take up what spots
-#' differ in wherever they lie (cell types, depth, quality), and are not reported. The loadings are then
-#' turned obliquely so that most genes load on few factors (quartimin), so factors may be correlated.
-#' The result is the same on every run, for any number of threads.
+#' Each factor is smooth up to a share, that each spot has of its own; lengthscale and share are those that
+#' predict left-out spots best. Factors that turn out not to be smooth take up what spots differ in wherever
+#' they lie (cell types, depth, quality), and are not reported. The loadings are then turned obliquely so that
+#' most genes load on few factors (quartimin), so factors may be correlated. The result is the same on every
+#' run, for any number of threads.
 #'
 #' With `normalization = "log"`, spots with next to no counts take no part, with a warning: factors there are
 #' predicted from the spots around.
 #'
 #' @section Which to use, patterns or factors:
-#' [spatial_patterns()] (automatic expression histology) answers "which genes go together": each gene
-#' has one pattern. Spots have no such place in it, and values of patterns are a poor map of
-#' tissue domains. Use `spatial_factors()` where genes take part in several programs, for maps of the
-#' tissue, for a low-dimensional representation beside or instead of principal components, and for
-#' [spatial_domains()].
+#' [spatial_patterns()] (automatic expression histology) answers "which genes go together": each gene has one
+#' pattern. Spots have no such place in it, and values of patterns are a poor map of tissue domains. Use
+#' `spatial_factors()` where genes take part in several programs, for maps of the tissue, for a
+#' low-dimensional representation beside or instead of principal components, and for [spatial_domains()].
 #'
 #' @section Choosing the number of factors:
 #' Without `n_factors`, a tenth of the spots (of up to 700 spots, four quarters in turn) is left out, and
@@ -31,29 +30,22 @@
 #'
 #' @inheritParams spatial_test
 #' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all
-#'   genes of
-#'   `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the spots,
-#'   and of
-#'   these the 2,000 whose neighbouring spots are most alike (Moran's I).
+#'   genes of `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the
+#'   spots, and of these the 2,000 whose neighbouring spots are most alike (Moran's I).
 #' @param n_factors Number of factors, or `NULL` to choose it.
 #' @param most The largest number to choose.
-#' @param lengthscale Lengthscales to choose from, in units of `coords`; by default from 0.7 typical
-#'   distances
+#' @param lengthscale Lengthscales to choose from, in units of `coords`; by default from 0.7 typical distances
 #'   between neighbouring spots, each 1.5 times the one before, to 0.4 times the largest distance.
 #' @param normalization `"log"`, the default, divides counts by the spot's total, multiplies them by the
-#'   median total,
-#'   and takes `log(1 + x)`; else as for [spatial_test()].
-#' @param covariates As for [spatial_test()], but by default nothing is regressed out: a picture of the
-#'   tissue shows
-#'   what varies with depth too.
+#'   median total, and takes `log(1 + x)`; else as for [spatial_test()].
+#' @param covariates As for [spatial_test()], but by default nothing is regressed out: a picture of the tissue
+#'   shows what varies with depth too.
 #' @param max_iterations The most iterations of a fit.
 #' @returns An object of class `patina_factors`, a list with the elements
-#' * `factors`: a tibble of `spot`, `sample` (of several), the coordinates, and `factor_1`, `factor_2`,
-#'   ...: the
-#'   factors' smooth parts, each of variance 1 over the spots, in order of the variance that they explain;
+#' * `factors`: a tibble of `spot`, `sample` (of several), the coordinates, and `factor_1`, `factor_2`, ...:
+#'   the factors' smooth parts, each of variance 1 over the spots, in order of the variance that they explain;
 #' * `loadings`: the matrix of loadings, genes × factors, in standard deviations of the gene; a factor's
-#'   largest
-#'   loading is positive;
+#'   largest loading is positive;
 #' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
 #'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
 #' * `held_out`: a tibble of `n_factors`, `r_squared`, the share of the variance predicted at left-out spots,
@@ -62,17 +54,14 @@
 #' * `model`: what `predict()` and [spatial_domains()] need.
 #' @section Errors:
 #' `patina_error_argument` for an argument outside its range, among them more factors than genes;
-#' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. Genes that
-#' are
-#' constant or not finite are left out with a warning of class `patina_warning_genes` if they were asked
-#' for.
+#' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. Genes that are
+#' constant or not finite are left out with a warning of class `patina_warning_genes` if they were asked for.
 #' @references
-#' B. Velten et al. (2022). Identifying temporal and spatial patterns of variation from multimodal data
-#' using
+#' B. Velten et al. (2022). Identifying temporal and spatial patterns of variation from multimodal data using
 #' MEFISTO. *Nature Methods* 19. \doi{10.1038/s41592-021-01343-9}
 #'
-#' L. Shang, X. Zhou (2022). Spatially aware dimension reduction for spatial transcriptomics.
-#' *Nature Communications* 13. \doi{10.1038/s41467-022-34879-1}
+#' L. Shang, X. Zhou (2022). Spatially aware dimension reduction for spatial transcriptomics. *Nature
+#' Communications* 13. \doi{10.1038/s41467-022-34879-1}
 #' @seealso [spatial_domains()], [plot_factors()], [add_results()], [predict.patina_factors()]
 #' @export
 #' @examples
@@ -245,7 +234,7 @@ new_factors <- function(fit, model, genes, input, run) {
   all <- ncol(fit$values)
   ids <- seq_len(fit$count)
   names <- paste0("factor_", seq_len(all))
-  kernels <- tibble::as_tibble(fit$summary[c("lengthscale", "delta", "prior", "own")])
+  kernels <- tibble::as_tibble(fit$summary[c("lengthscale", "delta", "prior")])
   others <- setdiff(seq_len(input$n_spots), model$order)
   whole <- function(of_order, of_others) {
     out <- rbind(of_order, of_others)[order(c(model$order, others)), , drop = FALSE]
@@ -264,9 +253,8 @@ new_factors <- function(fit, model, genes, input, run) {
   model$std_errors <- unname(whole(fit$std_errors, around$se)[, ids, drop = FALSE])
   model$seen <- fit$seen[, ids, drop = FALSE]
   model$kernels <- kernels[ids, ]
-  model$noise <- stats::setNames(fit$noise, genes)
   # what domains are found by
-  model$axes <- list(values = values, totals = totals, loadings = loadings, own = kernels$own)
+  model$axes <- list(values = values, totals = totals, loadings = loadings)
   held_out <- if (length(fit$held_out$n_factors) > 0L) tibble::as_tibble(fit$held_out)
   summary <- tibble::as_tibble(fit$summary[c("variance", "lengthscale", "smooth")])[ids, ]
   structure(

@@ -492,8 +492,9 @@ say_choice <- function(result, several_counts, several_lengthscales) {
   by_spots <- !is.null(held_out) && several_counts
   inform_patina(c(
     if (by_spots) {
-      "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} predict{?s/} left-out spots as well
-        as any number ({round(100 * max(predicted, 0, na.rm = TRUE), 1)} % of the variance)."
+      "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} {cli::qty(found)}predict{?s/}
+        left-out spots as well as any number
+        ({round(100 * max(predicted, 0, na.rm = TRUE), 1)} % of the variance)."
     } else {
       "{found} pattern{?s} at lengthscale {signif(result$lengthscale, 3)} {cli::qty(found)}{?has/have}
         the highest bound ({round(utils::tail(result$elbo, 1L), 2)})."

@@ -261,12 +261,10 @@ one <- function(side, kind, domains, programs, noise, seed) {
   # the mixture given the programs themselves: what each spot has of its own is all that is in its way
   names <- paste0("factor_", seq_len(programs))
   truth$loadings <- matrix(diag(1e3, programs), programs, dimnames = list(NULL, names))
-  truth$model$noise <- rep(1, programs)
   truth$model$axes <- list(
     values = tissue$smooth,
     totals = tissue$whole,
-    loadings = truth$loadings,
-    own = rep(noise^2 + 1e-6, programs)
+    loadings = truth$loadings
   )
   pca <- svd(scale(t(log_normalised(tissue$counts))), nu = programs)
   set.seed(1)

@@ -38,8 +38,7 @@ fn rust_find_factors(
         lengthscale = fit.summaries.iter().map(|s| s.lengthscale * unit).collect::<Vec<f64>>(),
         smooth = column(|s| s.smooth),
         delta = column(|s| s.delta),
-        prior = column(|s| s.prior),
-        own = column(|s| s.own)
+        prior = column(|s| s.prior)
     );
     let held_out = list!(
         n_factors = fit.held_out.iter().map(|h| h.n_factors as i32).collect::<Vec<_>>(),
@@ -99,14 +98,13 @@ fn rust_find_domains(
     coords: RMatrix<f64>,
     sizes: &[i32],
     values: RMatrix<f64>,
-    own: &[f64],
     n_domains: &[i32],
     threads: i32,
 ) -> Result<List> {
     let (locations, _) = locations(&coords, sizes)?;
     let numbers: Vec<usize> = n_domains.iter().map(|&d| d.max(0) as usize).collect();
     let values = matrix(&values);
-    let fit = in_pool(threads, || find_domains(&locations, values, own, &numbers))?;
+    let fit = in_pool(threads, || find_domains(&locations, values, &numbers))?;
     Ok(list!(
         labels = fit.labels.iter().map(|&k| k as i32 + 1).collect::<Vec<_>>(),
         probabilities = to_r(fit.probabilities.as_ref()),

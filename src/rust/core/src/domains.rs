@@ -1,10 +1,11 @@
 //! Domains: parts of a tissue in which its factors have the same values, up to noise.
 //!
 //! A mixture over locations whose labels z follow a Potts model, `p(z) ∝ exp(beta · pairs of neighbours in one domain)`.
-//! Given its domain, a location's factors are t-distributed around the domain's mean with a covariance that all domains
+//! Given its domain, a location's values are t-distributed around the domain's mean with a covariance that all domains
 //! share, so that single odd spots make no domain (Zhao et al. 2021, doi:10.1038/s41587-021-00935-2, have the same errors).
-//! The covariance is held near what the factors' own kernels say of what is not smooth. Labels are inferred by mean
-//! field, beta by pseudo-likelihood (Besag 1975, doi:10.2307/2987782), from several starts; the best pseudo-likelihood wins.
+//! The covariance is drawn towards equal variances, the more the fewer locations there are: the unit of the values says how
+//! much a difference in each counts. Labels are inferred by mean field, beta by pseudo-likelihood (Besag 1975,
+//! doi:10.2307/2987782), from several starts; the best pseudo-likelihood wins.
 
 mod starts;
 
@@ -16,11 +17,13 @@ use faer::prelude::*;
 use rayon::prelude::*;
 
 /// Degrees of freedom of the errors.
-const FREEDOM: f64 = 5.0;
-/// The weight of the factors' own variances in the covariance, as a share of the locations.
-const PRIOR: f64 = 0.2;
+const FREEDOM: f64 = 30.0;
+/// The weight of equal variances in the covariance, in locations.
+const EQUAL: f64 = 300.0;
+/// The least variance within domains, as a share of the values'.
+const LEAST: f64 = 1e-6;
 /// Beta is shrunk: labels that were smoothed by it make it look larger than it is.
-const SHRINK: f64 = 0.5;
+const SHRINK: f64 = 0.25;
 const MOST_BETA: f64 = 3.0;
 /// Iterations: of every start, of the best ones, and sweeps of the labels in each.
 const SHORT: usize = 15;
@@ -30,6 +33,13 @@ const SWEEPS: usize = 2;
 const FINALISTS: usize = 4;
 /// No probability changes by more than this at the end.
 const TOLERANCE: f64 = 1e-3;
+/// Labels of which neighbours tell less are kinds of locations, not areas.
+const LEAST_BETA: f64 = 0.28;
+/// Numbers of domains beyond what a tissue has, from which the slope of the objective is known: shares of the largest.
+const BEYOND: usize = 16;
+const BEYOND_SHARES: [f64; 5] = [9.0 / 16.0, 11.0 / 16.0, 13.0 / 16.0, 14.0 / 16.0, 1.0];
+/// Locations for each domain, at least, to know the slope.
+const LOCATIONS_EACH: usize = 3;
 
 /// Domains of one number.
 #[derive(Debug, Clone)]
@@ -38,7 +48,7 @@ pub struct Domains {
     pub labels: Vec<usize>,
     /// Locations × domains, rows sum to 1.
     pub probabilities: Mat<f64>,
-    /// Domains × factors.
+    /// Domains × columns of the values.
     pub means: Mat<f64>,
     /// The strength of the neighbours' influence, from 0.
     pub beta: f64,
@@ -49,23 +59,20 @@ pub struct Domains {
 /// Finds domains; of several numbers the one with the best criterion. The result does not depend on the size of the
 /// current rayon pool.
 ///
-/// `values` is locations × factors; `own` is the variance of each factor within a domain, as far as it is known. The
-/// criterion is the log pseudo-likelihood less half of log n for each parameter of a mean.
+/// `values` has a row for each location; a unit in one column counts as much as in another. If neighbours tell nearly
+/// nothing of a location's domain, domains are found again from the means of neighbours' values.
+///
+/// The criterion is the objective (log pseudo-likelihood of values and labels) less a penalty for each domain: twice the
+/// slope with which the objective goes on to grow where there are more domains than the tissue has (Birgé & Massart 2007,
+/// doi:10.1007/s00440-006-0011-8), and half of log n for each parameter of a mean at least. Values vary smoothly within
+/// domains too, so that the objective always grows.
 ///
 /// # Errors
 /// Sizes that disagree, values that are not finite, or a number of domains that is not from 1 to that of locations.
-pub fn find_domains(
-    locations: &Locations,
-    values: MatRef<'_, f64>,
-    own: &[f64],
-    numbers: &[usize],
-) -> Result<Domains> {
+pub fn find_domains(locations: &Locations, values: MatRef<'_, f64>, numbers: &[usize]) -> Result<Domains> {
     let (n, p) = values.shape();
-    let shapes = [("rows of the factors", locations.len(), n), ("variances of the factors", p, own.len())];
-    for (what, expected, got) in shapes {
-        if expected != got {
-            return Err(Error::Shape { what, expected, got });
-        }
+    if locations.len() != n {
+        return Err(Error::Shape { what: "rows of the factors", expected: locations.len(), got: n });
     }
     if numbers.is_empty() || p == 0 {
         return Err(Error::Shape { what: "factors and numbers of domains", expected: 1, got: 0 });
@@ -74,35 +81,49 @@ pub fn find_domains(
         let must_be = "from 1 to the number of locations";
         return Err(Error::Parameter { name: "n_domains", value: d as f64, must_be });
     }
-    for (k, &own) in own.iter().enumerate().take(p) {
-        if values.col(k).iter().any(|x| !x.is_finite()) || !(own > 0.0 && own.is_finite()) {
-            let must_be = "finite, with a positive variance";
-            return Err(Error::Parameter { name: "factor", value: (k + 1) as f64, must_be });
-        }
+    if let Some(k) = (0..p).find(|&k| values.col(k).iter().any(|x| !x.is_finite())) {
+        return Err(Error::Parameter { name: "factor", value: (k + 1) as f64, must_be: "finite" });
     }
     let graph = Graph::new(locations);
-    let problem = Problem::new(&graph, values, own);
-    let mut best: Option<(f64, Run)> = None;
-    let mut criterion = Vec::new();
-    for &d in numbers {
-        let run = problem.best(d)?;
-        let score = run.objective - 0.5 * (d * p) as f64 * (n as f64).ln();
-        criterion.push((d, score));
-        if best.as_ref().is_none_or(|b| score > b.0) {
-            best = Some((score, run));
-        }
+    // Squares stay in range.
+    let unit = values.col_iter().flat_map(|c| c.iter()).fold(0.0_f64, |a, x| a.max(x.abs()));
+    let unit = if unit > 0.0 { unit } else { 1.0 };
+    let x = (0..n * p).map(|i| values[(i / p, i % p)] / unit).collect();
+    let (problem, chosen) = choose(&graph, x, p, numbers)?;
+    if chosen.run.d == 1 || chosen.run.beta >= LEAST_BETA {
+        return Ok(problem.finish(chosen, unit));
     }
-    let (_, run) = best.ok_or(Error::Shape { what: "runs", expected: 1, got: 0 })?;
-    Ok(problem.finish(run, criterion))
+    let smoothed = starts::neighbours_mean(&graph, &problem.x, p);
+    let (problem, chosen) = choose(&graph, smoothed, p, numbers)?;
+    Ok(problem.finish(chosen, unit))
+}
+
+/// The best of several numbers of domains.
+struct Chosen {
+    run: Run,
+    criterion: Vec<(usize, f64)>,
+}
+
+fn choose<'a>(graph: &'a Graph, x: Vec<f64>, p: usize, numbers: &[usize]) -> Result<(Problem<'a>, Chosen)> {
+    let problem = Problem::new(graph, x, p);
+    let mut runs: Vec<Run> = numbers.iter().map(|&d| problem.best(d)).collect::<Result<_>>()?;
+    let penalty = if runs.len() > 1 { problem.penalty(&runs)? } else { 0.0 };
+    let criterion: Vec<(usize, f64)> =
+        runs.iter().map(|run| (run.d, run.objective - penalty * run.d as f64)).collect();
+    // The first of equal ones.
+    let best = (1..runs.len()).fold(0, |best, i| if criterion[i].1 > criterion[best].1 { i } else { best });
+    let run = runs.swap_remove(best);
+    Ok((problem, Chosen { run, criterion }))
 }
 
 struct Problem<'a> {
     graph: &'a Graph,
-    /// Rows are locations; factors in units of their own standard deviation.
+    /// Rows are locations.
     x: Vec<f64>,
     n: usize,
     p: usize,
-    unit: Vec<f64>,
+    /// The least variance within domains.
+    least: f64,
 }
 
 /// A state of the mixture.
@@ -119,11 +140,39 @@ struct Run {
 }
 
 impl<'a> Problem<'a> {
-    fn new(graph: &'a Graph, values: MatRef<'_, f64>, own: &[f64]) -> Self {
-        let (n, p) = values.shape();
-        let unit: Vec<f64> = own.iter().map(|v| v.sqrt()).collect();
-        let x = (0..n * p).map(|i| values[(i / p, i % p)] / unit[i % p]).collect();
-        Self { graph, x, n, p, unit }
+    fn new(graph: &'a Graph, x: Vec<f64>, p: usize) -> Self {
+        let n = x.len() / p;
+        let variance = |k: usize| {
+            let mean = (0..n).map(|i| x[i * p + k]).sum::<f64>() / n as f64;
+            (0..n).map(|i| (x[i * p + k] - mean) * (x[i * p + k] - mean)).sum::<f64>() / n as f64
+        };
+        let mean = (0..p).map(variance).sum::<f64>() / p as f64;
+        // Without any variance every unit is as good as another.
+        let least = if mean > 0.0 { LEAST * mean } else { 1.0 };
+        Self { graph, x, n, p, least }
+    }
+
+    /// What each domain costs.
+    fn penalty(&self, runs: &[Run]) -> Result<f64> {
+        let parameters = 0.5 * self.p as f64 * (self.n as f64).ln();
+        let most = runs.iter().map(|run| run.d).fold(BEYOND, usize::max);
+        if self.n < LOCATIONS_EACH * most {
+            return Ok(parameters);
+        }
+        let mut beyond = Vec::with_capacity(BEYOND_SHARES.len());
+        for share in BEYOND_SHARES {
+            let d = (share * most as f64).round() as usize;
+            let objective = match runs.iter().find(|run| run.d == d) {
+                Some(run) => run.objective,
+                None => self.best(d)?.objective,
+            };
+            beyond.push((d as f64, objective));
+        }
+        let count = beyond.len() as f64;
+        let mean = |of: &dyn Fn(&(f64, f64)) -> f64| beyond.iter().map(of).sum::<f64>() / count;
+        let (d, objective) = (mean(&|b| b.0), mean(&|b| b.1));
+        let slope = mean(&|b| (b.0 - d) * (b.1 - objective)) / mean(&|b| (b.0 - d) * (b.0 - d));
+        Ok(parameters.max(2.0 * slope))
     }
 
     /// From all starts: a short way each, to the end for the best.
@@ -234,7 +283,6 @@ impl<'a> Problem<'a> {
         for (k, &size) in size.iter().enumerate() {
             (0..p).for_each(|j| run.means[k * p + j] /= size);
         }
-        let prior = PRIOR * n as f64;
         let mut covariance = vec![0.0; p * p];
         for i in 0..n {
             let w: f64 = (0..d).map(|k| run.r[i * d + k] * run.u[i * d + k]).sum();
@@ -253,11 +301,10 @@ impl<'a> Problem<'a> {
                 }
             }
         }
-        for a in 0..p {
-            // The unit of x is the factor's own standard deviation.
-            covariance[a * p + a] += prior;
-        }
-        covariance.iter_mut().for_each(|c| *c /= n as f64 + prior);
+        let weight = n as f64 + EQUAL;
+        let mean = (0..p).map(|a| covariance[a * p + a]).sum::<f64>() / (n * p) as f64;
+        covariance.iter_mut().for_each(|c| *c /= weight);
+        (0..p).for_each(|a| covariance[a * p + a] += EQUAL / weight * mean + self.least);
         crate::factors::kriging::cholesky(&mut covariance, p);
         covariance
     }
@@ -312,8 +359,9 @@ impl<'a> Problem<'a> {
             .sum()
     }
 
-    /// Domains in order of their size, in the factors' own units.
-    fn finish(&self, run: Run, criterion: Vec<(usize, f64)>) -> Domains {
+    /// Domains in order of their size; `unit` is that of the values.
+    fn finish(&self, chosen: Chosen, unit: f64) -> Domains {
+        let Chosen { run, criterion } = chosen;
         let (n, p, d) = (self.n, self.p, run.d);
         let label = |i: usize| {
             (1..d).fold(0, |best, k| if run.r[i * d + k] > run.r[i * d + best] { k } else { best })
@@ -328,7 +376,7 @@ impl<'a> Problem<'a> {
         Domains {
             labels: labels.iter().map(|&k| place[k]).collect(),
             probabilities: Mat::from_fn(n, d, |i, k| run.r[i * d + order[k]]),
-            means: Mat::from_fn(d, p, |k, j| run.means[order[k] * p + j] * self.unit[j]),
+            means: Mat::from_fn(d, p, |k, j| run.means[order[k] * p + j] * unit),
             beta: run.beta,
             criterion,
         }

@@ -67,8 +67,6 @@ pub struct Summary {
     pub delta: f64,
     /// The prior variance of its smooth part, in the unit of [`Factors::values`].
     pub prior: f64,
-    /// The variance of what is not smooth, noise included, in the same unit.
-    pub own: f64,
 }
 
 /// What so many factors predict at left-out locations.
@@ -302,8 +300,6 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize, held_out: Ve
                 variance: variance * dot(loading, loading) / genes,
                 delta: choice.map_or(f64::NAN, |c| smoother.deltas[c.delta]),
                 prior: smoother.share(choice, fit.precision[k]),
-                own: choice
-                    .map_or(1.0, |c| smoother.deltas[c.delta] * smoother.share(choice, fit.precision[k])),
             },
         )
     };
@@ -332,11 +328,7 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize, held_out: Ve
         summaries: order
             .iter()
             .zip(&scales)
-            .map(|(&k, s)| Summary {
-                prior: found[k].1.prior / (s * s),
-                own: found[k].1.own / (s * s),
-                ..found[k].1
-            })
+            .map(|(&k, s)| Summary { prior: found[k].1.prior / (s * s), ..found[k].1 })
             .collect(),
         held_out,
         iterations: fit.iterations,

@@ -74,10 +74,9 @@ fn programs_are_found_again_and_their_number() {
 fn a_domain_is_found_again() {
     let (locations, programs, y) = tissue();
     let found = fit(&locations, &y, Some(2));
-    let own: Vec<f64> = found.summaries.iter().map(|s| s.own).collect();
-    let domains = find_domains(&locations, found.totals.as_ref(), &own, &[2, 3, 4]).unwrap();
+    let domains = find_domains(&locations, found.totals.as_ref(), &[2, 3, 4]).unwrap();
     assert_eq!(domains.criterion.len(), 3);
-    let four = find_domains(&locations, found.totals.as_ref(), &own, &[4]).unwrap();
+    let four = find_domains(&locations, found.totals.as_ref(), &[4]).unwrap();
     // The disc is a domain, or several whole ones.
     for k in 0..4 {
         let inside = (0..locations.len()).filter(|&i| four.labels[i] == k && programs[(i, 1)] > 1.0).count();
@@ -96,8 +95,7 @@ fn threads_change_nothing() {
     let (locations, _, y) = tissue();
     let all = || {
         let found = fit(&locations, &y, None);
-        let own: Vec<f64> = found.summaries.iter().map(|s| s.own).collect();
-        let domains = find_domains(&locations, found.totals.as_ref(), &own, &[3]).unwrap();
+        let domains = find_domains(&locations, found.totals.as_ref(), &[3]).unwrap();
         (format!("{found:?}"), format!("{domains:?}"))
     };
     let [one, three] = [1, 3]
@@ -122,5 +120,35 @@ fn predictions_at_the_locations_are_near_the_factors_and_far_away_nothing() {
         assert!(correlation(&own, found.values.col_as_slice(k)) > 0.98);
         assert!(there.means[(n, k)].abs() < 1e-6);
         assert!((there.std_errors[(n, k)] - kernel.variance.sqrt()).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn kinds_of_locations_are_no_domains() {
+    // Two areas whose locations are of two kinds, in other shares: a kind differs more than an area does.
+    let n = 400;
+    let mut random = SplitMix64::new(5, &[]);
+    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
+    let locations = Locations::new(coords.as_ref()).unwrap();
+    let area = |i: usize| f64::from(u8::from(i % 20 > 9));
+    let kind: Vec<f64> =
+        (0..n).map(|i| f64::from(u8::from(random.uniform() < 0.3 + 0.4 * area(i)))).collect();
+    let values =
+        Mat::from_fn(n, 2, |i, k| (if k == 0 { 3.0 * kind[i] } else { area(i) }) + 0.2 * random.normal());
+    let domains = find_domains(&locations, values.as_ref(), &[2]).unwrap();
+    let inside = (0..n).filter(|&i| domains.labels[i] as f64 == area(i)).count();
+    assert!(inside.max(n - inside) > 380, "{inside}");
+}
+
+#[test]
+fn values_have_any_unit() {
+    let (locations, _, y) = tissue();
+    let found = fit(&locations, &y, Some(2));
+    let plain = find_domains(&locations, found.totals.as_ref(), &[3]).unwrap();
+    for unit in [2f64.powi(700), 2f64.powi(-700)] {
+        let other = Mat::from_fn(locations.len(), 2, |i, k| unit * found.totals[(i, k)]);
+        let other = find_domains(&locations, other.as_ref(), &[3]).unwrap();
+        assert!(other.labels == plain.labels && other.beta == plain.beta);
+        assert!(other.means[(0, 0)] == unit * plain.means[(0, 0)]);
     }
 }

@@ -5,7 +5,9 @@
 //! `PATINA_FUZZ_SEED`, with debug assertions and overflow checks. A failure names its target and seed.
 
 use faer::{Mat, Side};
+use patina_core::domains::find_domains;
 use patina_core::engine::Fit;
+use patina_core::factors::{self, find_factors};
 use patina_core::null::combine;
 use patina_core::patterns::{Settings, find_patterns};
 use patina_core::qvalue::{estimate_pi0, qvalues};
@@ -292,6 +294,64 @@ fn pattern_case(random: &mut SplitMix64) {
     assert!((found.weights.iter().sum::<f64>() - 1.0).abs() < 1e-9 && found.noise > 0.0);
 }
 
+/// Factors of genes of all kinds: finite, a variance of 1, shares from 0 to 1, and domains of them or of any values.
+fn factors_case(random: &mut SplitMix64) {
+    let n = 2 + random.below(60);
+    let Ok(locations) = Locations::new(coords(random, n).as_ref()) else { return };
+    let genes = 1 + random.below(6);
+    let strange = random.below(4) == 0;
+    let y = Mat::from_fn(n, genes, |i, g| {
+        let shared = ((i * (1 + g % 2)) as f64 / 7.0).sin();
+        if strange { number(random) } else { shared + 0.5 * random.normal() }
+    });
+    let settings = factors::Settings {
+        n_factors: pick(random, &[None, None, Some(1), Some(2), Some(7)]),
+        most: 1 + random.below(6),
+        max_iterations: 1 + random.below(10),
+        lengthscales: pick(random, &[&[][..], &[1.0], &[1e-3, 1e3], &[-1.0]]).to_vec(),
+    };
+    let Ok(found) = find_factors(&locations, y.as_ref(), &settings) else { return };
+    let finite = |m: &Mat<f64>| m.col_iter().all(|column| column.iter().all(|x| x.is_finite()));
+    assert!(finite(&found.values) && finite(&found.totals) && finite(&found.loadings) && finite(&found.seen));
+    assert!(found.noise.iter().all(|v| *v > 0.0 && v.is_finite()), "{:?}", found.noise);
+    for summary in &found.summaries {
+        assert!((0.0..=1.0).contains(&summary.smooth), "{summary:?}");
+        assert!((-1e-9..=1.0 + 1e-6).contains(&summary.variance), "{summary:?}");
+    }
+    domains_of(random, &locations, &found.totals);
+}
+
+/// Domains of values of all kinds.
+fn domains_case(random: &mut SplitMix64) {
+    let n = 1 + random.below(60);
+    let Ok(locations) = Locations::new(coords(random, n).as_ref()) else { return };
+    let kind = random.below(4);
+    let unit = pick(random, &[1.0, 1e100, 1e-100]);
+    let values = Mat::from_fn(n, 1 + random.below(4), |i, _| match kind {
+        0 => number(random),
+        1 => (i % 3) as f64 * unit,
+        2 => unit,
+        _ => unit * random.normal(),
+    });
+    domains_of(random, &locations, &values);
+}
+
+fn domains_of(random: &mut SplitMix64, locations: &Locations, values: &Mat<f64>) {
+    let most = 1 + random.below(6);
+    let numbers: Vec<usize> = if random.below(2) == 0 { vec![most] } else { (1..=most).collect() };
+    let Ok(domains) = find_domains(locations, values.as_ref(), &numbers) else { return };
+    let count = domains.probabilities.ncols();
+    assert!(numbers.contains(&count) && domains.beta >= 0.0 && domains.beta.is_finite());
+    let mut sizes = vec![0_usize; count];
+    for (i, &label) in domains.labels.iter().enumerate() {
+        sizes[label] += 1;
+        let row = || (0..count).map(|k| domains.probabilities[(i, k)]);
+        assert!(row().all(|p| (0.0..=1.0).contains(&p)) && (row().sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+    assert!(sizes.windows(2).all(|pair| pair[0] >= pair[1]), "{sizes:?}");
+    assert!(domains.criterion.iter().all(|c| c.1.is_finite()), "{:?}", domains.criterion);
+}
+
 /// A damaged file is an error, never a panic and never another test.
 fn storage_case(random: &mut SplitMix64) {
     let coords = Mat::from_fn(8, 2, |_, _| random.uniform());
@@ -341,6 +401,16 @@ fn combinations() {
 #[test]
 fn patterns_of_genes() {
     fuzz("pattern", pattern_case);
+}
+
+#[test]
+fn factors_of_genes() {
+    fuzz("factors", factors_case);
+}
+
+#[test]
+fn domains_of_values() {
+    fuzz("domains", domains_case);
 }
 
 #[test]

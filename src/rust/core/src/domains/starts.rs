@@ -25,7 +25,7 @@ pub(crate) fn all(graph: &Graph, x: &[f64], p: usize, d: usize) -> Vec<Vec<usize
 }
 
 /// Each location's mean with its neighbours.
-fn neighbours_mean(graph: &Graph, x: &[f64], p: usize) -> Vec<f64> {
+pub(crate) fn neighbours_mean(graph: &Graph, x: &[f64], p: usize) -> Vec<f64> {
     let mut out = x.to_vec();
     for (i, out) in out.chunks_exact_mut(p).enumerate() {
         let neighbours = graph.neighbours(i);
