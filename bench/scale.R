@@ -5,10 +5,10 @@
 #
 # small (the default): up to 5,000 spots, a few minutes; large: up to 100,000, half an hour on two cores;
 # huge: from 20,000 to 1,000,000 spots, where lengthscales and variances come from moments, and 400,000 ×
-# 18,000. Writes scale.csv (huge: scale_huge.csv), a row for each case, into the folder (default bench/results),
-# and prints the growth in spots: cost ~ spots^exponent. The article on scale draws it.
-# peers: 100,000 spots of a square lattice × 1,000 genes by patina and by others, one after the other, on one core
-# each; ENVIRONMENTS is the folder that bench/peers/setup.sh made. Writes scale_peers.csv.
+# 18,000. Writes scale.csv (huge: scale_huge.csv), a row for each case, into the folder (default
+# bench/results), and prints the growth in spots: cost ~ spots^exponent. The article on scale draws it.
+# peers: 100,000 spots of a square lattice × 1,000 genes by patina and by others, one after the other, on one
+# core each; ENVIRONMENTS is the folder that bench/peers/setup.sh made. Writes scale_peers.csv.
 
 source(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))), "measure.R"))
 
@@ -106,7 +106,7 @@ bare_products <- function(n_spots, n_genes, kernels) {
 # One case: the steps of spatial_test() one by one.
 run_case <- function(n_spots, n_genes, layout, input_class, threads, file) {
   steps <- asNamespace("patina")
-  tissue <- if (n_spots >= 20000 && n_spots * n_genes > 1e7) {
+  tissue <- if (n_spots >= 20000 && as.double(n_spots) * n_genes > 1e7) {
     simulate_sparse(n_spots, n_genes, layout)
   } else {
     simulate(n_spots, n_genes, layout)

@@ -120,3 +120,32 @@ test_that("what a fit cannot do is said before any work", {
     run(fit = "often")
   })
 })
+
+test_that("above 5,000 spots p-values do not depend on what fits", {
+  coords <- expand.grid(x = 1:72, y = 1:70)
+  counts <- withr::with_seed(3, {
+    vapply(
+      1:9,
+      \(gene) {
+        wave <- if (gene %% 3 == 0) exp(0.3 * sin(coords$x / 6 + gene)) else 1
+        stats::rnbinom(nrow(coords), mu = 0.08 * gene * wave, size = 3) + (gene == 9)
+      },
+      numeric(nrow(coords))
+    )
+  })
+  counts <- t(counts)
+  rownames(counts) <- paste0("g", 1:9)
+  run <- function(counts, fit) {
+    spatial_test(counts, coords, lengthscales = c(0.8, 5, 14), fit = fit, threads = 2, progress = FALSE)
+  }
+  moments <- run(counts, "moments")
+  likelihood <- run(counts, "likelihood")
+  expect_identical(likelihood$fit, rep("likelihood", 9))
+  expect_identical(moments$fit, rep("moments", 9))
+  for (column in c("pval", "log10_pval", "qval")) {
+    expect_identical(moments[[column]], likelihood[[column]])
+  }
+  # sparse counts are combinations, whose forms are right to 1e-5 of their standard deviation
+  sparse <- run(methods::as(counts, "CsparseMatrix"), "moments")
+  expect_equal(sparse$log10_pval, likelihood$log10_pval, tolerance = 1e-5)
+})

@@ -43,3 +43,32 @@ test_that("a number of genes that is none is an error", {
   expect_error(run(likelihood_genes = -1), "whole number", class = "patina_error_argument")
   expect_error(run(likelihood_genes = "all"), "whole number", class = "patina_error_argument")
 })
+
+test_that("the best of 20,100 spots have likelihoods, within the number asked for", {
+  coords <- expand.grid(x = 1:150, y = 1:134)
+  n <- nrow(coords)
+  y <- withr::with_seed(5, matrix(stats::rnorm(8 * n), 8, dimnames = list(paste0("g", 1:8), NULL)))
+  for (gene in 2:5) {
+    y[gene, ] <- y[gene, ] + 0.08 * gene * sin(coords$x / 9 + gene)
+  }
+  run <- function(...) {
+    spatial_test(
+      y,
+      coords,
+      lengthscales = c(0.7, 14),
+      normalization = "none",
+      threads = 2,
+      progress = FALSE,
+      ...
+    )
+  }
+  some <- run(likelihood_genes = 2)
+  expect_identical(some$fit, ifelse(some$rank <= 2, "likelihood", "moments"))
+  expect_gt(sum(some$qval < 0.05), 2)
+  best <- some[some$fit == "likelihood", ]
+  expect_true(all(best$llr > 10 & is.finite(best$loglik) & is.finite(best$delta)))
+  expect_identical(best$lengthscale, c(14, 14))
+  moments <- run()
+  expect_identical(some$log10_pval, moments$log10_pval)
+  expect_true(all(is.na(moments$llr)))
+})

@@ -139,6 +139,24 @@ test_that("above 5,000 spots periods that are too short are left out and named, 
   expect_error(search(kernels = "PER", lengthscales = 1), class = "patina_error_approximation")
 })
 
+test_that("over too many spots for a kernel's likelihood the error says so, before any work", {
+  coords <- expand.grid(x = 1:320, y = 1:320)
+  y <- rbind(g1 = sin(coords$x / 9), g2 = cos(coords$y))
+  search <- \() {
+    model_search(
+      y,
+      coords,
+      rownames(y),
+      kernels = "SE",
+      lengthscales = c(4, 150),
+      normalization = "none",
+      threads = 2,
+      progress = FALSE
+    )
+  }
+  expect_error(search(), "102400 locations are too many.*lengthscale 4", class = "patina_error_approximation")
+})
+
 test_that("results stand where coordinates would, under one name in all verbs", {
   skip_if_not_installed("SpatialExperiment")
   tissue <- example_tissue(100, 24, as = "SpatialExperiment")

@@ -201,6 +201,12 @@ impl Grid {
         self.samples.iter().enumerate().map(sample).collect()
     }
 
+    /// The same as a matrix, by sums of waves, for one sample; `None` where there is none.
+    pub fn dense_finite(&self, kernel: usize, sample: usize) -> Option<Mat<f64>> {
+        let finite = self.samples[sample].finite[kernel].as_ref();
+        finite.map(|finite| finite.dense(self.locations.coords()))
+    }
+
     /// A kernel's form at a noise ratio among a gene's forms: 0 if there is none.
     pub fn form_at(&self, forms: impl Fn(usize) -> f64, kernel: usize, delta: f64) -> f64 {
         if delta.is_infinite() {

@@ -3,7 +3,7 @@
 use faer::{Mat, Side};
 use patina_core::likelihood::{Candidate, Maximum, Terms, candidates, log_delta_grid, refine};
 use patina_core::model::{Block, Likelihood, Model, View};
-use patina_core::null::{KernelForms, dense_forms};
+use patina_core::null::{KernelForms, dense_forms, score_rows};
 use patina_core::prepare::AnyModel;
 use patina_core::random::SplitMix64;
 use patina_core::{Approximation, Kernel, Locations, Request, Result, SpatialTest};
@@ -35,9 +35,10 @@ mod toy {
         fn rank(&self) -> usize { self.1.len() }
         fn gower(&self) -> f64 { self.2.iter().sum::<f64>() / (self.2.len() - 1) as f64 }
         fn error_bound(&self) -> f64 { 0.0 }
-        fn forms(&self, _: &Locations, deltas: &[f64]) -> KernelForms {
+        fn forms(&self, locations: &Locations, deltas: &[f64]) -> KernelForms {
             let scaled = |d: f64| Mat::from_fn(self.rank(), self.rank(), |i, k| self.3[(i, k)] * weight(self.2[k], d));
-            dense_forms(&deltas.iter().map(|&d| scaled(d) * self.3.transpose()).collect::<Vec<_>>()).unwrap()
+            let forms: Vec<_> = deltas.iter().map(|&d| Some(scaled(d) * self.3.transpose())).collect();
+            dense_forms(&forms, &score_rows(locations, 0..locations.len())).unwrap()
         }
         fn view<'a>(&'a self, block: &'a Block<'a>) -> Result<Box<dyn View + 'a>> {
             Ok(Box::new(ToyView(self, block, self.3.transpose() * block.values())))

@@ -19,7 +19,7 @@ use super::pieces::split;
 use super::plan::{FEW, FINE_WIDTH, GENE_WIDTH, MOST_CELLS};
 use crate::interrupt;
 use crate::null::score::{EntrySums, ScoreSample};
-use faer::MatRef;
+use faer::{Mat, MatRef};
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -284,20 +284,39 @@ impl Finite {
         out
     }
 
-    /// H W h W H.
-    #[cfg(test)]
-    pub fn dense(&self, coords: MatRef<'_, f64>) -> faer::Mat<f64> {
+    /// H W h W H, a matrix, by its waves.
+    pub fn dense(&self, coords: MatRef<'_, f64>) -> Mat<f64> {
         let n = self.rows.len();
-        let fines: Vec<Fine> = self.pieces.iter().map(|piece| piece.fine(self.shape)).collect();
-        let columns: Vec<Vec<f64>> = (0..n)
-            .map(|j| {
-                let unit: Vec<f64> = (0..n).map(|i| f64::from(i == j) - 1.0 / n as f64).collect();
-                let column = self.product(coords, &fines, &unit);
-                let mean = column.iter().sum::<f64>() / n as f64;
-                column.iter().map(|v| v - mean).collect()
-            })
-            .collect();
-        faer::Mat::from_fn(n, n, |i, j| 0.5 * (columns[j][i] + columns[i][j]))
+        let mut form = Mat::<f64>::zeros(n, n);
+        for piece in &self.pieces {
+            let mesh = piece.fine(self.shape).mesh;
+            let mut waves = mesh.waves(self.shape.band, usize::MAX).unwrap_or_default();
+            // Of a wave and its opposite, one.
+            waves.retain(|wave| *wave >= [0; 3]);
+            let parts: Vec<f64> = waves
+                .iter()
+                .map(|wave| {
+                    let part = self.shape.part(mesh.wave_number(wave).powi(2));
+                    if *wave == [0; 3] { part } else { 2.0 * part }
+                })
+                .collect();
+            let total: f64 = parts.iter().sum();
+            let factor = Mat::from_fn(piece.rows.len(), 2 * waves.len(), |i, k| {
+                let row = piece.rows[i] as usize;
+                let along = mesh.wave_vector(&waves[k / 2]);
+                let turn: f64 = (0..coords.ncols()).map(|c| along[c] * coords[(row, c)]).sum();
+                let wave = if k % 2 == 0 { turn.cos() } else { turn.sin() };
+                (parts[k / 2] / total * self.squares[row - self.rows.start]).sqrt() * wave
+            });
+            let own = &factor * factor.transpose();
+            let place = |i: usize| piece.rows[i] as usize - self.rows.start;
+            for j in 0..own.ncols() {
+                (0..own.nrows()).for_each(|i| form[(place(i), place(j))] = own[(i, j)]);
+            }
+        }
+        let means: Vec<f64> = form.col_iter().map(|c| c.iter().sum::<f64>() / n as f64).collect();
+        let mean = means.iter().sum::<f64>() / n as f64;
+        Mat::from_fn(n, n, |i, j| form[(i, j)] - means[i] - means[j] + mean)
     }
 }
 

@@ -392,11 +392,17 @@ impl Mesh<f64> {
 
     /// The length of a wave vector.
     pub fn wave_number(&self, wave: &[i64; 3]) -> f64 {
-        let square = |axis: usize| {
-            let n = self.shape[axis];
-            if n == 1 { 0.0 } else { (2.0 * PI * wave[axis] as f64 / (n as f64 * self.step)).powi(2) }
-        };
-        (0..3).map(square).sum::<f64>().sqrt()
+        (0..3).map(|axis| self.turn(wave, axis).powi(2)).sum::<f64>().sqrt()
+    }
+
+    /// A wave vector, in the order of coordinates.
+    pub fn wave_vector(&self, wave: &[i64; 3]) -> [f64; 3] {
+        std::array::from_fn(|k| if k < self.dim { self.turn(wave, axis(k, self.dim)) } else { 0.0 })
+    }
+
+    fn turn(&self, wave: &[i64; 3], axis: usize) -> f64 {
+        let n = self.shape[axis];
+        if n == 1 { 0.0 } else { 2.0 * PI * wave[axis] as f64 / (n as f64 * self.step) }
     }
 
     /// The spectrum of some values at the points by waves.

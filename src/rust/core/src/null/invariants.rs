@@ -15,7 +15,7 @@ use super::forms::{KernelForms, SampleForm};
 use super::moments::Invariants;
 use super::roots::falling_root;
 use super::weights::dot;
-use crate::eigen::{eigen, failed};
+use crate::eigen::{eigenvalues_of, failed};
 use crate::error::Result;
 use crate::kernel::KernelAt;
 use faer::linalg::matmul::{matmul, triangular};
@@ -372,28 +372,27 @@ fn mirror(a: &mut Mat<f64>) {
     }
 }
 
-/// The forms of a kernel over one sample from all of each A, whose rows sum to zero, the score form first: for engines
-/// that form them, and for tests.
+/// The forms of a kernel over one sample from all of each A, whose rows sum to zero, the score form first; kernels are
+/// compared by these rows of it. For engines that form them, and for tests.
 ///
 /// # Errors
 /// [`NoConvergence`](crate::Error::NoConvergence) of their eigenvalues.
-pub fn dense_forms(forms: &[Mat<f64>]) -> Result<KernelForms> {
+pub fn dense_forms(forms: &[Option<Mat<f64>>], rows: &[usize]) -> Result<KernelForms> {
     let form = |a: &Mat<f64>| {
         let Traceless { shift, invariants } = by_products(a.clone());
-        let (values, _) = eigen(a.as_ref()).ok_or_else(|| failed("quadratic"))?;
+        let values = eigenvalues_of(a.as_ref()).ok_or_else(|| failed("quadratic"))?;
         // On centred vectors only: the constant is one eigenvalue too many, a 0.
         let centred = values.iter().map(|value| (value - shift, 1.0)).chain([(-shift, -1.0)]);
         Ok(SampleForm { shift, invariants, eigenvalues: centred.collect() })
     };
-    let samples = forms.iter().map(form).collect::<Result<Vec<_>>>()?;
-    let rows = forms.iter().zip(&samples).take(1).map(|(score, sample)| {
-        let rows: Vec<usize> = (0..score.nrows()).collect();
+    let samples = forms.iter().map(|a| a.as_ref().map(form).transpose()).collect::<Result<Vec<_>>>()?;
+    let compared = |(score, sample): (&Mat<f64>, &SampleForm)| {
         let mut some = Mat::from_fn(rows.len(), score.ncols(), |i, j| score[(rows[i], j)]);
-        make_traceless(&mut some, &rows, sample.shift);
+        make_traceless(&mut some, rows, sample.shift);
         some
-    });
-    let rows = rows.collect();
-    Ok(KernelForms::new(samples.into_iter().map(|sample| Some(vec![sample])).collect(), rows))
+    };
+    let rows = forms.iter().flatten().zip(samples.iter().flatten()).take(1).map(compared).collect();
+    Ok(KernelForms::new(samples.into_iter().map(|sample| sample.map(|own| vec![own])).collect(), rows))
 }
 
 /// A form from all of A, whose rows sum to zero, by plain matrix products.
@@ -411,6 +410,7 @@ pub fn by_products(a: Mat<f64>) -> Traceless {
 mod tests {
     use super::super::moments::{Cumulants, Sums};
     use super::*;
+    use crate::eigen::eigen;
     use crate::fixtures::{cosine, se};
     use crate::{Kernel, Locations, Spectrum};
     use faer::prelude::*;
