@@ -6,8 +6,8 @@
 # have counts that depend on depth alone, as many genes in each stratum of total counts as keep the standard
 # error at 0.01 below a tenth, and four times as many over 20,000 spots.
 # Writes grid_calibration.csv, a row for each tissue and stratum, into the folder (default bench/results):
-# P(p <= a) / a and its standard error. Rows that are there already are not computed again. Half an hour of one
-# core.
+# P(p <= a) / a and its standard error. Rows that are there already are not computed again. Half an hour of
+# one core.
 
 source(file.path(dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))), "measure.R"))
 
