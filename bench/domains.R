@@ -59,7 +59,10 @@ rings <- function(xy) {
   centred <- scale(xy, scale = FALSE)
   angle <- atan2(centred[, 2], centred[, 1])
   phase <- runif(3, 0, 2 * pi)
-  wave <- 0.18 * cos(2 * angle + phase[1]) + 0.1 * sin(3 * angle + phase[2]) + 0.05 * cos(5 * angle + phase[3])
+  wave <- 0.18 *
+    cos(2 * angle + phase[1]) +
+    0.1 * sin(3 * angle + phase[2]) +
+    0.05 * cos(5 * angle + phase[3])
   rank(sqrt(rowSums(centred^2)) * (1 + wave)) / nrow(xy)
 }
 

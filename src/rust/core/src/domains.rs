@@ -29,8 +29,11 @@ const MOST_BETA: f64 = 3.0;
 const SHORT: usize = 15;
 const LONG: usize = 100;
 const SWEEPS: usize = 2;
-/// Starts that are followed to the end.
+/// Starts for each way of smoothing, and those that are followed to the end: of few locations, and of many, where one
+/// start is as good as another and each takes its time.
+const SEEDS: u64 = 4;
 const FINALISTS: usize = 4;
+const MANY: usize = 20_000;
 /// No probability changes by more than this at the end.
 const TOLERANCE: f64 = 1e-3;
 /// Labels of which neighbours tell less are kinds of locations, not areas.
@@ -177,7 +180,8 @@ impl<'a> Problem<'a> {
 
     /// From all starts: a short way each, to the end for the best.
     fn best(&self, d: usize) -> Result<Run> {
-        let starts = starts::all(self.graph, &self.x, self.p, d);
+        let (seeds, finalists) = if self.n <= MANY { (SEEDS, FINALISTS) } else { (1, 1) };
+        let starts = starts::all(self.graph, &self.x, self.p, d, seeds);
         let mut runs: Vec<Run> = starts
             .into_par_iter()
             .with_max_len(1)
@@ -189,7 +193,7 @@ impl<'a> Problem<'a> {
         // Stable: the first of equal ones stays first.
         runs.sort_by(|a, b| b.objective.total_cmp(&a.objective));
         runs.dedup_by(|a, b| (a.objective - b.objective).abs() < 1e-9 * b.objective.abs());
-        runs.truncate(FINALISTS);
+        runs.truncate(finalists);
         let ended: Vec<Run> = runs
             .into_par_iter()
             .with_max_len(1)

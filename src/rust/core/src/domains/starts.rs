@@ -4,14 +4,12 @@ use crate::graph::Graph;
 use crate::random::SplitMix64;
 use rayon::prelude::*;
 
-/// Starts for each way of smoothing.
-const SEEDS: u64 = 4;
 /// Times that neighbours' means are taken.
 const SMOOTHINGS: [usize; 3] = [0, 1, 3];
 const ITERATIONS: usize = 30;
 
-/// Labels of all starts. `x` has a row of p values for each location.
-pub(crate) fn all(graph: &Graph, x: &[f64], p: usize, d: usize) -> Vec<Vec<usize>> {
+/// Labels of all starts, `seeds` for each way of smoothing. `x` has a row of p values for each location.
+pub(crate) fn all(graph: &Graph, x: &[f64], p: usize, d: usize, seeds: u64) -> Vec<Vec<usize>> {
     let mut smoothed = x.to_vec();
     let mut views = Vec::new();
     for times in 0..=SMOOTHINGS[SMOOTHINGS.len() - 1] {
@@ -20,7 +18,7 @@ pub(crate) fn all(graph: &Graph, x: &[f64], p: usize, d: usize) -> Vec<Vec<usize
         }
         smoothed = neighbours_mean(graph, &smoothed, p);
     }
-    let jobs: Vec<(usize, u64)> = (0..views.len()).flat_map(|v| (0..SEEDS).map(move |s| (v, s))).collect();
+    let jobs: Vec<(usize, u64)> = (0..views.len()).flat_map(|v| (0..seeds).map(move |s| (v, s))).collect();
     jobs.into_par_iter().with_max_len(1).map(|(view, seed)| k_means(&views[view], p, d, seed)).collect()
 }
 
