@@ -20,16 +20,10 @@ library(patina)
 arguments <- commandArgs(trailingOnly = TRUE)
 tissues <- if (length(arguments) > 0L) as.integer(arguments[[1L]]) else 4L
 first <- if (length(arguments) > 1L) as.integer(arguments[[2L]]) else 201L
-folder <- file.path(
-  dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))),
-  "results"
-)
+here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
+source(file.path(here, "tissues.R"))
+folder <- file.path(here, "results")
 options(patina.threads = 2L)
-
-hexagons <- function(side) {
-  grid <- expand.grid(i = seq_len(side), j = seq_len(side))
-  cbind(x = grid$i + 0.5 * (grid$j %% 2), y = grid$j * sqrt(3) / 2)
-}
 
 scattered <- function(n) {
   width <- sqrt(n) * 1.6
@@ -42,12 +36,6 @@ scattered <- function(n) {
     }
   }
   candidates[utils::head(kept, n), ]
-}
-
-smooth_field <- function(xy, lengthscale) {
-  waves <- matrix(rnorm(600) / lengthscale, 2)
-  phase <- runif(300, 0, 2 * pi)
-  as.vector(scale(cos(xy %*% waves + rep(phase, each = nrow(xy))) %*% rnorm(300)))
 }
 
 blurred <- function(xy, x, width) {
@@ -163,13 +151,6 @@ cells <- function(n) {
   rates <- exp(folds)
   rates <- rates / rowMeans(rates) * exp(rnorm(genes, log(500 / genes / 1.6)))
   list(xy = xy, area = area, counts = counted(rates[, type], exp(0.4 * rnorm(nrow(xy))), 0.4))
-}
-
-rand <- function(a, b) {
-  table <- table(a, b)
-  pairs <- \(x) sum(x * (x - 1) / 2)
-  expected <- pairs(rowSums(table)) * pairs(colSums(table)) / pairs(sum(table))
-  (pairs(table) - expected) / ((pairs(rowSums(table)) + pairs(colSums(table))) / 2 - expected)
 }
 
 components <- function(y) {

@@ -21,10 +21,9 @@ library(patina)
 arguments <- commandArgs(trailingOnly = TRUE)
 data <- if (length(arguments) > 0L) arguments[[1L]] else Sys.getenv("PATINA_DATA")
 simulations <- if (length(arguments) > 1L) as.integer(arguments[[2L]]) else 2L
-folder <- file.path(
-  dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE))),
-  "results"
-)
+here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
+source(file.path(here, "tissues.R"))
+folder <- file.path(here, "results")
 options(patina.threads = 2L)
 
 # Held-out spots ----------------------------------------------------------------------------------
@@ -115,17 +114,6 @@ if (nzchar(data) && dir.exists(data)) {
 
 # Simulation --------------------------------------------------------------------------------------
 
-hexagons <- function(side) {
-  grid <- expand.grid(i = seq_len(side), j = seq_len(side))
-  cbind(x = grid$i + 0.5 * (grid$j %% 2), y = grid$j * sqrt(3) / 2)
-}
-
-smooth_field <- function(xy, lengthscale) {
-  waves <- matrix(rnorm(2 * 300) / lengthscale, 2)
-  phase <- runif(300, 0, 2 * pi)
-  as.vector(scale(cos(xy %*% waves + rep(phase, each = nrow(xy))) %*% rnorm(300)))
-}
-
 areas <- function(xy, kind, count) {
   centred <- scale(xy, scale = FALSE)
   if (kind == "patches") {
@@ -178,13 +166,6 @@ simulate <- function(side, kind, domains, programs, noise, genes = 800) {
   counts <- matrix(rpois(length(lambda), lambda), genes)
   rownames(counts) <- paste0("g", seq_len(genes))
   list(counts = counts, xy = xy, area = area, smooth = smooth, whole = whole, loadings = loadings)
-}
-
-rand <- function(a, b) {
-  table <- table(a, b)
-  pairs <- \(x) sum(x * (x - 1) / 2)
-  expected <- pairs(rowSums(table)) * pairs(colSums(table)) / pairs(sum(table))
-  (pairs(table) - expected) / ((pairs(rowSums(table)) + pairs(colSums(table))) / 2 - expected)
 }
 
 # each factor is the match of one program

@@ -52,7 +52,6 @@ fn rust_find_factors(
         totals = to_r(fit.totals.as_ref()),
         loadings = to_r(fit.loadings.as_ref()),
         seen = to_r(fit.seen.as_ref()),
-        noise = fit.noise,
         summary = summary,
         held_out = held_out,
         iterations = fit.iterations as i32
@@ -108,7 +107,6 @@ fn rust_find_domains(
     Ok(list!(
         labels = fit.labels.iter().map(|&k| k as i32 + 1).collect::<Vec<_>>(),
         probabilities = to_r(fit.probabilities.as_ref()),
-        means = to_r(fit.means.as_ref()),
         beta = fit.beta,
         n_domains = fit.criterion.iter().map(|c| c.0 as i32).collect::<Vec<_>>(),
         criterion = fit.criterion.iter().map(|c| c.1).collect::<Vec<_>>()
