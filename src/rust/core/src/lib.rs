@@ -84,6 +84,7 @@ pub mod qvalue;
 pub mod random;
 pub mod scales;
 mod serde_matrix;
+mod simd;
 pub mod spatial_test;
 pub mod spectral;
 pub mod spectrum;

@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 use crate::interrupt;
+use crate::simd::vectorized;
 use faer::diag::{Diag, DiagRef};
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
@@ -12,6 +13,9 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 /// Reflections in a panel.
 const PANEL: usize = 32;
+
+/// Columns of the matrix that are multiplied at once.
+const TOGETHER: usize = 4;
 
 /// Lanes of the sums below, which fix their order whatever the hardware.
 const LANES: usize = 8;
@@ -146,22 +150,34 @@ fn reflection(x: &[f64]) -> (Vec<f64>, f64, f64) {
 fn times(k: MatRef<'_, f64>, from: usize, x: &[f64]) -> Vec<f64> {
     let m = x.len();
     // Two parts of about the same number of entries.
-    let middle = (m as f64 * (1.0 - 0.5_f64.sqrt())) as usize;
+    let middle = (m as f64 * (1.0 - 0.5_f64.sqrt())) as usize / TOGETHER * TOGETHER;
     let part = |columns: std::ops::Range<usize>| {
         let mut y = vec![0.0; m];
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for j in columns {
-                    if let Some(column) = k.col(from + j).try_as_col_major() {
-                        let column = &column.as_slice()[from + j..];
-                        y[j] += column[0] * x[j];
-                        let (y_j, y) = y[j..].split_first_mut().expect("it has an entry for each column");
-                        *y_j += add_and_dot(y, &column[1..], x[j], &x[j + 1..]);
+        let column = |j: usize| k.col(from + j).try_as_col_major().map_or(&[][..], |c| &c.as_slice()[from..]);
+        vectorized!({
+            let mut j = columns.start;
+            while j + TOGETHER <= columns.end {
+                let below = j + TOGETHER;
+                let own: [&[f64]; TOGETHER] = std::array::from_fn(|c| column(j + c));
+                for (c, own) in own.iter().enumerate() {
+                    y[j + c] += own[j + c] * x[j + c];
+                    for i in j + c + 1..below {
+                        y[i] += own[i] * x[j + c];
+                        y[j + c] += own[i] * x[i];
                     }
                 }
-            },
-        );
+                let along = std::array::from_fn(|c| x[j + c]);
+                let sums = add_and_dot(&mut y[below..], own.map(|own| &own[below..]), along, &x[below..]);
+                y[j..below].iter_mut().zip(sums).for_each(|(y, sum)| *y += sum);
+                j = below;
+            }
+            for j in j..columns.end {
+                let own = column(j);
+                y[j] += own[j] * x[j];
+                let [sum] = add_and_dot(&mut y[j + 1..], [&own[j + 1..]], [x[j]], &x[j + 1..]);
+                y[j] += sum;
+            }
+        });
         y
     };
     let (mut first, second) = rayon::join(|| part(0..middle), || part(middle..m));
@@ -169,26 +185,33 @@ fn times(k: MatRef<'_, f64>, from: usize, x: &[f64]) -> Vec<f64> {
     first
 }
 
-/// `y += a x`, and the product of a with another vector.
+/// `y += Σ a x` over columns a, and the product of each column with another vector: every entry of y and of the other
+/// vector is read once for all columns.
 #[inline(always)]
-fn add_and_dot(y: &mut [f64], a: &[f64], x: f64, other: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let whole = y.len() / LANES * LANES;
-    let ((y, y_rest), (a, a_rest)) = (y.split_at_mut(whole), a.split_at(whole));
-    let (other, other_rest) = other.split_at(whole);
-    for ((y, a), other) in y.chunks_exact_mut(LANES).zip(a.chunks_exact(LANES)).zip(other.chunks_exact(LANES))
-    {
-        for k in 0..LANES {
-            y[k] += a[k] * x;
-            lanes[k] += a[k] * other[k];
+fn add_and_dot<const C: usize>(y: &mut [f64], a: [&[f64]; C], x: [f64; C], other: &[f64]) -> [f64; C] {
+    let n = y.len();
+    let whole = n / LANES * LANES;
+    let mut lanes = [[0.0; LANES]; C];
+    let (other, a) = (&other[..n], a.map(|a| &a[..n]));
+    for from in (0..whole).step_by(LANES) {
+        let at = from..from + LANES;
+        let (y, other) = (&mut y[at.clone()], &other[at.clone()]);
+        for c in 0..C {
+            let a = &a[c][at.clone()];
+            for k in 0..LANES {
+                y[k] += a[k] * x[c];
+                lanes[c][k] += a[k] * other[k];
+            }
         }
     }
-    let mut rest = 0.0;
-    for ((y, a), other) in y_rest.iter_mut().zip(a_rest).zip(other_rest) {
-        *y += a * x;
-        rest += a * other;
+    let mut sums = lanes.map(|lanes| lanes.iter().sum::<f64>());
+    for i in whole..n {
+        for c in 0..C {
+            y[i] += a[c][i] * x[c];
+            sums[c] += a[c][i] * other[i];
+        }
     }
-    lanes.iter().sum::<f64>() + rest
+    sums
 }
 
 /// `y += a u + b v`.

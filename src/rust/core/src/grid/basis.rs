@@ -8,6 +8,7 @@ use super::fourier::Workspace;
 use super::strips::LANES;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::simd::vectorized;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -307,13 +308,17 @@ impl Basis {
                     next[g] += 1;
                 }
                 let mut lanes = [[0.0; 4]; 4];
-                for (i, &v) in column.iter().enumerate() {
-                    let square = v * v;
-                    let lane = i % 4;
-                    lanes[0][lane] += square;
-                    lanes[1][lane] += square * v;
-                    lanes[2][lane] += square * square;
-                    lanes[3][lane] += square * square * square;
+                if let Some(column) = column.try_as_col_major_mut() {
+                    let column = column.as_slice_mut();
+                    vectorized!(for values in column.chunks(4) {
+                        for (lane, v) in values.iter().enumerate() {
+                            let square = v * v;
+                            lanes[0][lane] += square;
+                            lanes[1][lane] += square * v;
+                            lanes[2][lane] += square * square;
+                            lanes[3][lane] += square * square * square;
+                        }
+                    });
                 }
                 for (sum, lanes) in sums[g].iter_mut().zip(&lanes) {
                     *sum += lanes.iter().sum::<f64>();
@@ -336,14 +341,16 @@ fn combine(spread: &[f32], coefficients: MatRef<'_, f64>, cells: usize, values: 
         values.clear();
         values.resize(cells, 0.0);
     }
-    for from in (0..cells).step_by(CELLS) {
+    vectorized!(for from in (0..cells).step_by(CELLS) {
         let range = from..cells.min(from + CELLS);
         for (values, c) in values.iter_mut().zip(coefficients.col_iter()) {
             let own = &mut values[range.clone()];
             for (column, c) in spread.chunks_exact(cells).zip(c.iter()) {
                 let c = *c as f32;
-                own.iter_mut().zip(&column[range.clone()]).for_each(|(cell, value)| *cell += c * value);
+                for (cell, value) in own.iter_mut().zip(&column[range.clone()]) {
+                    *cell += c * value;
+                }
             }
         }
-    }
+    });
 }

@@ -8,6 +8,7 @@
 use super::fourier::{Real, Table, Transform, Workspace, good_length};
 use super::plan::GENE_WIDTH;
 use super::window::{MAX_WIDTH, OFFSETS, Window};
+use crate::simd::vectorized;
 use faer::MatRef;
 use realfft::num_complex::Complex;
 use std::f64::consts::PI;
@@ -206,7 +207,7 @@ impl<T: Real> Mesh<T> {
         work: &mut Workspace<T>,
     ) {
         let [w0, w1, w2] = self.widths();
-        for (row, value) in points {
+        vectorized!(for (row, value) in points {
             let (first, values) = self.window_at(coords, row);
             for (i0, v0) in values[0][..w0].iter().enumerate() {
                 for (i1, v1) in values[1][..w1].iter().enumerate() {
@@ -217,27 +218,32 @@ impl<T: Real> Mesh<T> {
                     }
                 }
             }
-        }
+        });
     }
 
     /// The values of a workspace at a point, gathered by the window.
     #[inline]
     pub fn interpolate(&self, coords: MatRef<'_, f64>, row: usize, work: &Workspace<T>) -> f64 {
         let [w0, w1, w2] = self.widths();
-        let (first, values) = self.window_at(coords, row);
-        let mut sum = 0.0;
-        for (i0, v0) in values[0][..w0].iter().enumerate() {
-            for (i1, v1) in values[1][..w1].iter().enumerate() {
-                let start = ((first[0] + i0) * self.shape[1] + first[1] + i1) * self.shape[2] + first[2];
-                let line: f64 = work.values[start..start + w2]
-                    .iter()
-                    .zip(&values[2])
-                    .map(|(cell, v2)| (*cell).into() * v2)
-                    .sum();
-                sum += v0 * v1 * line;
+        vectorized!({
+            let (first, values) = self.window_at(coords, row);
+            // Along the last dimension.
+            let mut line = [0.0; MAX_WIDTH];
+            for (i0, v0) in values[0][..w0].iter().enumerate() {
+                for (i1, v1) in values[1][..w1].iter().enumerate() {
+                    let start = ((first[0] + i0) * self.shape[1] + first[1] + i1) * self.shape[2] + first[2];
+                    let outer = v0 * v1;
+                    for (sum, cell) in line.iter_mut().zip(&work.values[start..start + w2]) {
+                        *sum += outer * (*cell).into();
+                    }
+                }
             }
-        }
-        sum
+            let mut sum = 0.0;
+            for (line, v2) in line[..w2].iter().zip(&values[2]) {
+                sum += line * v2;
+            }
+            sum
+        })
     }
 
     /// Zeros in a workspace.
@@ -322,14 +328,10 @@ impl Mesh<f32> {
         points: impl Iterator<Item = (usize, f32)>,
         work: &mut Workspace<f32>,
     ) {
-        let line = |cells: &mut [f32], start: usize, outer: f32, values: &[f32; GENE_WIDTH]| {
-            let cells: &mut [f32] = &mut cells[start..start + GENE_WIDTH];
-            cells.iter_mut().zip(values).for_each(|(cell, v)| *cell += outer * v);
-        };
         let strides = [self.shape[1] * self.shape[2], self.shape[2], 1];
         let scale = 1.0 / self.step;
         let mut windows = [[0.0; GENE_WIDTH]; 3];
-        for (row, value) in points {
+        vectorized!(for (row, value) in points {
             let mut start = 0;
             for k in 0..self.dim {
                 // Where the window ends; at least 0, see `origin`.
@@ -338,28 +340,44 @@ impl Mesh<f32> {
                 let offset = (first as f64 - low) * OFFSETS as f64;
                 let below = (offset as usize).min(OFFSETS - 1);
                 let t = (offset - below as f64) as f32;
-                let (a, b) = (&self.table[below], &self.table[below + 1]);
-                windows[k] = std::array::from_fn(|i| a[i] + t * (b[i] - a[i]));
+                let (a, b) = (self.table[below], self.table[below + 1]);
+                let mut window = [0.0; GENE_WIDTH];
+                for i in 0..GENE_WIDTH {
+                    window[i] = a[i] + t * (b[i] - a[i]);
+                }
+                windows[k] = window;
                 start += first * strides[axis(k, self.dim)];
             }
             match self.dim {
-                1 => line(&mut work.values, start, value, &windows[0]),
+                1 => add_line(&mut work.values, start, value, &windows[0]),
                 2 => {
                     for (i, across) in windows[1].iter().enumerate() {
-                        line(&mut work.values, start + i * strides[0], value * across, &windows[0]);
+                        add_line(&mut work.values, start + i * strides[0], value * across, &windows[0]);
                     }
                 }
                 _ => {
                     for (j, along) in windows[2].iter().enumerate() {
                         for (i, across) in windows[1].iter().enumerate() {
                             let start = start + j * strides[0] + i * strides[1];
-                            line(&mut work.values, start, value * across * along, &windows[0]);
+                            add_line(&mut work.values, start, value * across * along, &windows[0]);
                         }
                     }
                 }
             }
-        }
+        });
     }
+}
+
+/// Adds a multiple of a window's values to the cells from `start` on.
+#[inline(always)]
+fn add_line(cells: &mut [f32], start: usize, outer: f32, values: &[f32; GENE_WIDTH]) {
+    let Some(cells) = cells[start..].first_chunk_mut::<GENE_WIDTH>() else { return };
+    // A copy, which nothing else can change meanwhile.
+    let mut sums = *cells;
+    for i in 0..GENE_WIDTH {
+        sums[i] += outer * values[i];
+    }
+    *cells = sums;
 }
 
 impl Mesh<f64> {

@@ -4,8 +4,8 @@
 //! places, whatever the lengthscale, and a kernel over a run is a loop without branches. Nothing is stored but the
 //! points.
 
+use crate::simd::vectorized;
 use faer::MatRef;
-use pulp::Arch;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -202,26 +202,38 @@ impl Strips {
                 let mut second = vec![0.0; places.len()];
                 let mut third = 0.0;
                 let start = places.start;
-                Arch::new().dispatch(|| {
-                    self.visit(places.clone(), REACH * lengthscale, false, |place, run| {
-                        let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
-                        self.kernel_over(place, run, factor, |_, values| {
-                            let mut lanes = [[0.0; 4]; 3];
-                            for four in values.chunks(4) {
-                                for (lane, k) in four.iter().enumerate() {
-                                    lanes[0][lane] += k;
-                                    lanes[1][lane] += k * k;
-                                    lanes[2][lane] += k * k * k;
-                                }
-                            }
-                            a += lanes[0].iter().sum::<f64>();
-                            b += lanes[1].iter().sum::<f64>();
-                            c += lanes[2].iter().sum::<f64>();
-                        });
-                        first[place - start] += a;
-                        second[place - start] += b;
-                        third += c;
-                    });
+                vectorized!({
+                    self.visit(
+                        places.clone(),
+                        REACH * lengthscale,
+                        false,
+                        #[inline(always)]
+                        |place, run| {
+                            let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
+                            self.kernel_over(
+                                place,
+                                run,
+                                factor,
+                                #[inline(always)]
+                                |_, values| {
+                                    let mut lanes = [[0.0; 4]; 3];
+                                    for four in values.chunks(4) {
+                                        for (lane, k) in four.iter().enumerate() {
+                                            lanes[0][lane] += k;
+                                            lanes[1][lane] += k * k;
+                                            lanes[2][lane] += k * k * k;
+                                        }
+                                    }
+                                    a += lanes[0].iter().sum::<f64>();
+                                    b += lanes[1].iter().sum::<f64>();
+                                    c += lanes[2].iter().sum::<f64>();
+                                },
+                            );
+                            first[place - start] += a;
+                            second[place - start] += b;
+                            third += c;
+                        },
+                    );
                 });
                 // Without the point itself.
                 first.iter_mut().chain(&mut second).for_each(|sum| *sum -= 1.0);
@@ -265,20 +277,32 @@ impl Strips {
         out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
             let places = self.chunk(chunk);
             let start = places.start;
-            Arch::new().dispatch(|| {
-                self.visit(places.clone(), REACH * lengthscale, false, |place, run| {
-                    let mut sums = [0.0; LANES];
-                    self.kernel_over(place, run, factor, |from, values| {
-                        for (k, x) in values.iter().zip(&x[from..]) {
-                            for lane in 0..LANES {
-                                sums[lane] += k * x[lane];
-                            }
+            vectorized!({
+                self.visit(
+                    places.clone(),
+                    REACH * lengthscale,
+                    false,
+                    #[inline(always)]
+                    |place, run| {
+                        let mut sums = [0.0; LANES];
+                        self.kernel_over(
+                            place,
+                            run,
+                            factor,
+                            #[inline(always)]
+                            |from, values| {
+                                for (k, x) in values.iter().zip(&x[from..]) {
+                                    for lane in 0..LANES {
+                                        sums[lane] += k * x[lane];
+                                    }
+                                }
+                            },
+                        );
+                        for lane in 0..LANES {
+                            out[place - start][lane] += sums[lane];
                         }
-                    });
-                    for lane in 0..LANES {
-                        out[place - start][lane] += sums[lane];
-                    }
-                });
+                    },
+                );
             });
         });
         out
@@ -291,14 +315,26 @@ impl Strips {
         out.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
             let places = self.chunk(chunk);
             let start = places.start;
-            Arch::new().dispatch(|| {
-                self.visit(places.clone(), REACH * lengthscale, false, |place, run| {
-                    let mut sum = 0.0;
-                    self.kernel_over(place, run, factor, |from, values| {
-                        sum += super::dot(values, &x[from..from + values.len()]);
-                    });
-                    out[place - start] += sum;
-                });
+            vectorized!({
+                self.visit(
+                    places.clone(),
+                    REACH * lengthscale,
+                    false,
+                    #[inline(always)]
+                    |place, run| {
+                        let mut sum = 0.0;
+                        self.kernel_over(
+                            place,
+                            run,
+                            factor,
+                            #[inline(always)]
+                            |from, values| {
+                                sum += super::dot(values, &x[from..from + values.len()]);
+                            },
+                        );
+                        out[place - start] += sum;
+                    },
+                );
             });
         });
         out
@@ -308,26 +344,38 @@ impl Strips {
     pub fn forms(&self, lengthscale: f64, y: &[[f32; LANES]]) -> [f64; LANES] {
         let factor = -0.5 / (lengthscale * lengthscale);
         let mut forms = [0.0_f64; LANES];
-        Arch::new().dispatch(|| {
+        vectorized!({
             for values in y {
                 for lane in 0..LANES {
                     forms[lane] += f64::from(values[lane]) * f64::from(values[lane]);
                 }
             }
-            self.visit(0..self.count(), REACH * lengthscale, true, |place, run| {
-                self.kernel_over(place, run, factor, |from, values| {
-                    let mut sums = [0.0_f32; LANES];
-                    for (k, x) in values.iter().zip(&y[from..]) {
-                        let k = *k as f32;
-                        for lane in 0..LANES {
-                            sums[lane] += k * x[lane];
-                        }
-                    }
-                    for lane in 0..LANES {
-                        forms[lane] += 2.0 * f64::from(sums[lane]) * f64::from(y[place][lane]);
-                    }
-                });
-            });
+            self.visit(
+                0..self.count(),
+                REACH * lengthscale,
+                true,
+                #[inline(always)]
+                |place, run| {
+                    self.kernel_over(
+                        place,
+                        run,
+                        factor,
+                        #[inline(always)]
+                        |from, values| {
+                            let mut sums = [0.0_f32; LANES];
+                            for (k, x) in values.iter().zip(&y[from..]) {
+                                let k = *k as f32;
+                                for lane in 0..LANES {
+                                    sums[lane] += k * x[lane];
+                                }
+                            }
+                            for lane in 0..LANES {
+                                forms[lane] += 2.0 * f64::from(sums[lane]) * f64::from(y[place][lane]);
+                            }
+                        },
+                    );
+                },
+            );
         });
         forms
     }
@@ -363,7 +411,7 @@ impl Strips {
         let apart = (reach / self.side).ceil() as i64;
         let mut twice = 0.0;
         let x = &e.points[0];
-        Arch::new().dispatch(|| {
+        vectorized!({
             let mut values = [0.0; RUN];
             for (s, (strip, own)) in e.strips.iter().enumerate() {
                 let [z, y] = self.strips[*strip as usize].0;
@@ -484,7 +532,7 @@ impl Strips {
         };
         let mut density = vec![0.0; cells.pow(self.dim as u32)];
         let mut waves = [[0.0; 1024]; 3];
-        Arch::new().dispatch(|| {
+        vectorized!({
             for plane in across(2) {
                 let start = self.strips.partition_point(|s| s.0 < [plane, *across(1).start()]);
                 for (s, strip) in self.strips.iter().enumerate().skip(start) {

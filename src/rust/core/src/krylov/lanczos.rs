@@ -1,6 +1,7 @@
 //! Lanczos' method for several vectors side by side.
 
 use super::quadrature::Tridiagonal;
+use crate::simd::vectorized;
 
 /// Vectors that are worked on together.
 pub const LANES: usize = 16;
@@ -64,35 +65,32 @@ impl Lanczos {
         for (lane, t) in self.lanes.iter().enumerate() {
             beta[lane] = t.off.last().copied().unwrap_or(0.0);
         }
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (x, y) in self.current.iter().zip(&self.next) {
-                    for lane in 0..LANES {
-                        alpha[lane] += x[lane] * y[lane];
-                    }
-                }
-                let mut norms = [0.0; LANES];
-                for ((y, x), w) in self.next.iter_mut().zip(&self.current).zip(&self.previous) {
-                    for lane in 0..LANES {
-                        y[lane] -= alpha[lane] * x[lane] + beta[lane] * w[lane];
-                        norms[lane] += y[lane] * y[lane];
-                    }
-                }
+        vectorized!({
+            for (x, y) in self.current.iter().zip(&self.next) {
                 for lane in 0..LANES {
-                    let norm = norms[lane].sqrt();
-                    // An exhausted space: nothing but rounding errors is left.
-                    let left = norm > 1e-10 * (alpha[lane].abs() + beta[lane]);
-                    beta[lane] = if left { norm } else { 0.0 };
-                    norms[lane] = if left { 1.0 / norm } else { 0.0 };
+                    alpha[lane] += x[lane] * y[lane];
                 }
-                for y in &mut self.next {
-                    for lane in 0..LANES {
-                        y[lane] *= norms[lane];
-                    }
+            }
+            let mut norms = [0.0; LANES];
+            for ((y, x), w) in self.next.iter_mut().zip(&self.current).zip(&self.previous) {
+                for lane in 0..LANES {
+                    y[lane] -= alpha[lane] * x[lane] + beta[lane] * w[lane];
+                    norms[lane] += y[lane] * y[lane];
                 }
-            },
-        );
+            }
+            for lane in 0..LANES {
+                let norm = norms[lane].sqrt();
+                // An exhausted space: nothing but rounding errors is left.
+                let left = norm > 1e-10 * (alpha[lane].abs() + beta[lane]);
+                beta[lane] = if left { norm } else { 0.0 };
+                norms[lane] = if left { 1.0 / norm } else { 0.0 };
+            }
+            for y in &mut self.next {
+                for lane in 0..LANES {
+                    y[lane] *= norms[lane];
+                }
+            }
+        });
         for (lane, t) in self.lanes.iter_mut().enumerate() {
             if !t.exhausted() {
                 t.diagonal.push(alpha[lane]);

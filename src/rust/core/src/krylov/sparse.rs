@@ -3,6 +3,7 @@
 use super::lanczos::{LANES, Point, Product};
 use crate::kd_tree::KdTree;
 use crate::kernel::Radial;
+use crate::simd::vectorized;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -132,21 +133,18 @@ impl Product for Sparse {
     }
 
     fn multiply(&self, x: &[Point], out: &mut [Point]) {
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for (i, out) in out.iter_mut().enumerate() {
-                    let range = self.row(i);
-                    let mut sum = x[i];
-                    for (&j, &v) in self.columns[range.clone()].iter().zip(&self.values[range]) {
-                        let (v, x) = (f64::from(v), &x[j as usize]);
-                        for lane in 0..LANES {
-                            sum[lane] += v * x[lane];
-                        }
+        vectorized!({
+            for (i, out) in out.iter_mut().enumerate() {
+                let range = self.row(i);
+                let mut sum = x[i];
+                for (&j, &v) in self.columns[range.clone()].iter().zip(&self.values[range]) {
+                    let (v, x) = (f64::from(v), &x[j as usize]);
+                    for lane in 0..LANES {
+                        sum[lane] += v * x[lane];
                     }
-                    *out = sum;
                 }
-            },
-        );
+                *out = sum;
+            }
+        });
     }
 }
