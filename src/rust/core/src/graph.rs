@@ -6,10 +6,11 @@ use crate::kd_tree::{KdTree, Point};
 use crate::locations::Locations;
 use faer::MatRef;
 use rayon::prelude::*;
+use std::collections::HashMap;
 
 /// Nearest locations among which a location's neighbours are.
 const CANDIDATES: usize = 20;
-/// Edges longer than so many times the median are cut: they bridge gaps.
+/// Edges longer than so many times the median, of their sample and of those at either end, are cut: they bridge gaps.
 const LONGEST: f64 = 3.0;
 /// Lattices have corners on the circle, but for rounding and little jitter.
 const SLACK: f64 = 0.02;
@@ -57,13 +58,9 @@ impl Graph {
                     edges
                 })
                 .collect();
-            edges.extend(found.into_iter().flatten());
-        }
-        if !edges.is_empty() {
-            let mut lengths: Vec<f64> = edges.iter().map(|e| e.0).collect();
-            let middle = lengths.len() / 2;
-            let median = *lengths.select_nth_unstable_by(middle, f64::total_cmp).1;
-            edges.retain(|e| e.0 <= LONGEST * LONGEST * median || median == 0.0);
+            let mut own: Vec<(f64, u32, u32)> = found.into_iter().flatten().collect();
+            cut_bridges(&mut own);
+            edges.append(&mut own);
         }
         let mut lists = vec![Vec::new(); n];
         for (_, a, b) in edges {
@@ -84,6 +81,34 @@ impl Graph {
     pub fn neighbours(&self, row: usize) -> &[u32] {
         &self.ends[self.starts[row]..self.starts[row + 1]]
     }
+}
+
+/// Cuts edges that bridge gaps: squared lengths, and both ends.
+fn cut_bridges(edges: &mut Vec<(f64, u32, u32)>) {
+    let Some(whole) = median(&mut edges.iter().map(|e| e.0).collect::<Vec<_>>()) else { return };
+    let most = LONGEST * LONGEST;
+    let long = |length: f64| whole > 0.0 && length > most * whole;
+    // Where cells are sparse all edges are long, and bridge nothing.
+    let mut around: HashMap<u32, Vec<f64>> = HashMap::new();
+    for &(_, a, b) in edges.iter().filter(|e| long(e.0)) {
+        around.entry(a).or_default();
+        around.entry(b).or_default();
+    }
+    for &(length, a, b) in edges.iter() {
+        for end in [a, b] {
+            if let Some(lengths) = around.get_mut(&end) {
+                lengths.push(length);
+            }
+        }
+    }
+    let typical: HashMap<u32, f64> =
+        around.into_iter().filter_map(|(end, mut lengths)| Some((end, median(&mut lengths)?))).collect();
+    edges.retain(|(length, a, b)| !long(*length) || *length <= most * typical[a].min(typical[b]));
+}
+
+fn median(x: &mut [f64]) -> Option<f64> {
+    let middle = x.len() / 2;
+    (!x.is_empty()).then(|| *x.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
 
 /// Moran's I of each column of y (locations × genes) over neighbours; NaN for a constant column.
@@ -130,6 +155,24 @@ mod tests {
         assert_eq!(graph.neighbours(44), [33, 34, 43, 45, 53, 54]);
         let column = Mat::from_fn(100, 1, |i, _| f64::from(u8::from((i % 10 + i / 10) % 2 == 0)));
         assert!((morans_i(&square, column.as_ref()).unwrap()[0] + 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn sparse_parts_have_neighbours_and_gaps_have_no_bridges() {
+        // 100 dense locations beside 49 sparse ones, then a gap and a dense part of its own.
+        let place = |i: usize| match i {
+            0..100 => [(i % 10) as f64, (i / 10) as f64],
+            100..149 => [20.0 + 10.0 * (i % 7) as f64, 10.0 * ((i - 100) / 7) as f64],
+            _ => [(i % 10) as f64, 300.0 + (i / 10) as f64],
+        };
+        let coords = Mat::from_fn(200, 2, |i, k| place(i)[k]);
+        let graph = Graph::new(&Locations::new(coords.as_ref()).unwrap());
+        assert_eq!(graph.neighbours(124), [117, 123, 125, 131]);
+        assert!((149..200).all(|i| graph.neighbours(i).iter().all(|&j| j >= 149)));
+        // A sample whose unit is another.
+        let other = Mat::from_fn(200, 2, |i, k| if i < 100 { 50.0 * place(i)[k] } else { place(i)[k] });
+        let graph = Graph::new(&Locations::with_samples(other.as_ref(), &[100, 100]).unwrap());
+        assert_eq!(graph.neighbours(55), [45, 54, 56, 65]);
     }
 
     #[test]
