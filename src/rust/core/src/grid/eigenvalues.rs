@@ -28,7 +28,7 @@ pub const NEAR_VALUES: usize = 1_000_000;
 pub const MESH_VALUES: usize = 200_000;
 
 /// Up to so many points eigenvalues are those of the whole matrix: there are few, and each matters.
-const WHOLE: usize = 1000;
+pub const WHOLE: usize = 1000;
 
 /// Eigenvalues with multiplicities.
 pub type Eigenvalues = Vec<(f64, f64)>;
