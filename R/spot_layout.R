@@ -1,5 +1,8 @@
 # How large spots are, and on which lattice they lie: what a picture of them needs to know.
 
+# More pixels than this along a side, no screen shows.
+most_pixels <- 3000
+
 #' How spots are to be drawn
 #'
 #' Spots on a lattice as the tiles that fill it, others as discs, many as pixels. All sizes are in the
@@ -20,6 +23,8 @@ spot_layout <- function(coords, spot_size = NULL, max_shapes = 20000L) {
     # pixels of an upright square lattice are its spots; others lie between pixels
     upright <- identical(lattice$shape, "square") && abs(sin(2 * lattice$angle)) < 0.01
     width <- if (upright) lattice$width else sqrt(spot_area(coords)) / 2
+    # a few spots far away, or all on a curve, leave most pixels empty, and memory holds every one
+    width <- max(width, apply(coords, 2L, \(x) diff(range(x))) / most_pixels)
     return(list(shape = "raster", width = width, angle = 0, close = !upright))
   }
   lattice %||% list(shape = "disc", width = disc_width(coords), angle = 0)

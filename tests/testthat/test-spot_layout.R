@@ -39,6 +39,17 @@ test_that("the shape follows layout and number", {
   expect_identical(spot_layout(rbind(squares, NA)), spot_layout(squares))
 })
 
+test_that("pixels are not more than memory and screens have room for", {
+  scattered <- withr::with_seed(1, matrix(stats::runif(400), 200))
+  turn <- 2 * pi * withr::with_seed(1, stats::runif(20001))
+  far <- rbind(scattered, c(1e6, 1e6))
+  for (coords in list(far, 1e4 * cbind(cos(turn), sin(turn)))) {
+    layout <- spot_layout(coords, max_shapes = 100L)
+    expect_identical(layout$shape, "raster")
+    expect_lte(max(apply(coords, 2L, \(x) diff(range(x)))) / layout$width, most_pixels)
+  }
+})
+
 test_that("the area of a spot leaves out holes, and is never zero", {
   expect_equal(spot_area(squares), 1, tolerance = 0.2)
   two_pieces <- rbind(squares, squares + 200)
