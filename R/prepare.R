@@ -4,13 +4,15 @@
 #'
 #' @param threads,workers,progress The user's `threads`, `BPPARAM` and `progress`.
 #' @param call The user's call, for errors.
-#' @returns A list: `threads`, a number; `workers`, a BiocParallelParam or `NULL`; `progress`;
-#'   `block_genes`, how many genes at a time, or `NULL`; `call`; `started`, a time in seconds.
+#' @returns A list: `threads`, a number; `asked`, what the user said of it, or `NULL`; `workers`, a
+#'   BiocParallelParam or `NULL`; `progress`; `block_genes`, how many genes at a time, or `NULL`; `call`;
+#'   `started`, a time in seconds.
 #' @noRd
 new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::caller_env()) {
   check_flag(progress, "progress", call)
   list(
     threads = resolve_threads(threads, call),
+    asked = threads %||% getOption("patina.threads"),
     workers = check_workers(workers, call),
     progress = progress,
     block_genes = chosen_block_genes(call),

@@ -250,10 +250,11 @@
 #'   more than those. Results do not depend on it.
 #' @param BPPARAM A parameter object of BiocParallel, to test blocks of genes in other processes or on a
 #'   cluster: [BiocParallel::SnowParam()], [BiocParallel::MulticoreParam()], [BiocParallel::BatchtoolsParam()]
-#'   and the like. `threads` are divided among its workers. The kernels are decomposed once and handed over in
-#'   a file, in a folder below `getOption("patina.tempdir")` (by default that of the session; workers on other
-#'   machines must see it), which is removed at the end. Nobody else can open that folder; see Files in
-#'   [patina-package]. Results do not depend on it. On one machine `threads` alone is faster.
+#'   and the like. `threads` are divided among its workers; on other machines each worker is bounded by the
+#'   cores of its own. The kernels are decomposed once and handed over in a file, in a folder below
+#'   `getOption("patina.tempdir")` (by default that of the session; workers on other machines must see it),
+#'   which is removed at the end. Nobody else can open that folder; see Files in [patina-package]. Results do
+#'   not depend on it. On one machine `threads` alone is faster.
 #' @param progress Whether to show a progress bar.
 #'
 #' @returns A tibble with one row for each gene of `x`, in the same order:

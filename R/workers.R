@@ -26,6 +26,17 @@ check_workers <- function(workers, call) {
   workers
 }
 
+#' Threads of each worker, before it looks at its own machine, which may have more cores than this one
+#' @noRd
+threads_each <- function(run) {
+  workers <- run$workers
+  here <- methods::is(workers, "MulticoreParam") ||
+    (methods::is(workers, "SnowParam") && is.numeric(BiocParallel::bpworkers(workers)))
+  threads <- if (here) run$threads else run$asked %||% run$threads
+  as.integer(min(max(threads %/% BiocParallel::bpnworkers(workers), 1), .Machine$integer.max))
+}
+
+
 #' Fit blocks of genes on other processes
 #'
 #' @inheritParams fit_genes
@@ -53,10 +64,7 @@ fit_on_workers <- function(fitter, prepared, blocks, tick) {
     spectra = spectra,
     fitter = fitter["spots"],
     normalizer = only_function(prepared$normalizer),
-    run = list(
-      threads = max(1L, run$threads %/% BiocParallel::bpnworkers(workers)),
-      block_genes = run$block_genes
-    )
+    run = list(threads = threads_each(run), block_genes = run$block_genes)
   )
   fits <- list()
   for (now in split(seq_along(blocks), (seq_along(blocks) - 1L) %/% wave)) {
@@ -197,6 +205,7 @@ worker_input <- function(input, genes) {
 fit_task <- function(task, shared) {
   tryCatch(
     {
+      shared$run$threads <- suppressMessages(resolve_threads(shared$run$threads))
       fitter <- c(shared$fitter, list(test = read_spectra(shared$spectra)))
       raw <- input_block(task$input, seq_along(task$genes))
       fit <- fit_block(fitter, raw, task$genes, shared$normalizer, shared$run)

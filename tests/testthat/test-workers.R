@@ -105,6 +105,16 @@ test_that("a finished fit is kept in its file, and one that cannot be written is
   expect_identical(fit_task(task, shared), fit)
 })
 
+test_that("threads are bounded by the cores of the machine that has them", {
+  skip_if_not_installed("BiocParallel")
+  run <- function(threads, workers) suppressMessages(new_run(threads, workers))
+  elsewhere <- BiocParallel::SnowParam(c("one", "two", "three"))
+  expect_identical(threads_each(run(3e5, elsewhere)), 100000L)
+  expect_lte(run(3e5, elsewhere)$threads, max(2L, parallel::detectCores()))
+  expect_lte(threads_each(run(3e5, BiocParallel::SnowParam(2))), max(1L, parallel::detectCores() %/% 2L))
+  expect_identical(threads_each(run(NULL, BiocParallel::SnowParam(1000))), 1L)
+})
+
 test_that("nobody else can read what is written for workers", {
   skip_on_os("windows")
   withr::local_options(patina.tempdir = withr::local_tempdir())
