@@ -229,11 +229,18 @@ set_columns <- function(data, columns) {
   data
 }
 
-#' Columns of an earlier result that had more patterns
+#' Columns of an earlier result that had more patterns, or factors, than that which is added
+#'
+#' @param names Those that are there.
+#' @param columns Those that take their place.
 #' @noRd
-is_stale <- function(names, added) {
-  kind <- sub("_[0-9]+$", "", names(added$of_spots)[1L])
-  !is.null(added$reduced) & grepl(sprintf("^%s_[0-9]+$", kind), names) & !names %in% names(added$of_spots)
+is_stale <- function(names, columns, added) {
+  number <- "_[0-9]+$"
+  kinds <- sub(number, "", grep(number, names(columns), value = TRUE))
+  !is.null(added$reduced) &
+    grepl(number, names) &
+    sub(number, "", names) %in% kinds &
+    !names %in% names(columns)
 }
 
 # Where it is added ------------------------------------------------------------------------------
@@ -245,7 +252,7 @@ add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
     spots <- colnames(spe) %||% sprintf("spot%d", seq_len(ncol(spe)))
     values <- matched_columns(added$of_spots, added$spots, spots, "spot", call)
     samples <- SummarizedExperiment::colData(spe)
-    SummarizedExperiment::colData(spe) <- set_columns(samples[!is_stale(names(samples), added)], values)
+    SummarizedExperiment::colData(spe) <- set_columns(samples[!is_stale(names(samples), values, added)], values)
     if (!is.null(added$reduced) && methods::is(spe, "SingleCellExperiment")) {
       scores <- do.call(cbind, values)
       dimnames(scores) <- list(colnames(spe), sub("^patina_", "", names(values)))
@@ -253,10 +260,9 @@ add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
     }
   }
   genes <- rownames(spe) %||% sprintf("gene%d", seq_len(nrow(spe)))
-  SummarizedExperiment::rowData(spe) <- set_columns(
-    SummarizedExperiment::rowData(spe),
-    matched_columns(added$of_genes, added$genes, genes, "gene", call)
-  )
+  columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
+  table <- SummarizedExperiment::rowData(spe)
+  SummarizedExperiment::rowData(spe) <- set_columns(table[!is_stale(names(table), columns, added)], columns)
   spe
 }
 
@@ -275,6 +281,10 @@ add_to_seurat <- function(
   genes <- rownames(seurat[[assay]])
   if (length(added$of_genes) > 0L) {
     columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
+    known <- names(seurat[[assay]][[]])
+    for (name in known[is_stale(known, columns, added)]) {
+      seurat[[assay]][[name]] <- NULL
+    }
     table <- as.data.frame(columns, optional = TRUE, row.names = genes)
     seurat[[assay]] <- SeuratObject::AddMetaData(seurat[[assay]], table)
   }
@@ -287,10 +297,11 @@ add_to_seurat <- function(
     )
   }
   if (!is.null(added$spots)) {
-    for (name in names(seurat[[]])[is_stale(names(seurat[[]]), added)]) {
+    values <- matched_columns(added$of_spots, added$spots, colnames(seurat), "spot", call)
+    known <- names(seurat[[]])
+    for (name in known[is_stale(known, values, added)]) {
       seurat[[name]] <- NULL
     }
-    values <- matched_columns(added$of_spots, added$spots, colnames(seurat), "spot", call)
     table <- as.data.frame(values, optional = TRUE, row.names = colnames(seurat))
     seurat <- SeuratObject::AddMetaData(seurat, table)
   }

@@ -14,10 +14,11 @@ add_to_h5ad <- function(path, added, ..., file = NULL, overwrite = FALSE, call =
   if (!file.copy(path, draft, copy.mode = FALSE)) {
     abort_patina("{.path {file}} cannot be written.", class = "argument", call = call)
   }
-  write_h5ad_columns(draft, "var", columns)
+  old <- h5ad_column_order(draft, "var")
+  write_h5ad_columns(draft, "var", columns, remove = old[is_stale(old, columns, added)])
   if (!is.null(added$spots)) {
     old <- h5ad_column_order(draft, "obs")
-    write_h5ad_columns(draft, "obs", values, remove = old[is_stale(old, added)])
+    write_h5ad_columns(draft, "obs", values, remove = old[is_stale(old, values, added)])
   }
   if (!file.rename(draft, file)) {
     abort_patina("{.path {file}} cannot be written.", class = "argument", call = call)

@@ -87,7 +87,13 @@ predict.patina_test <- function(
   shown <- input$coords[spots$order, , drop = FALSE]
   if (!is.null(newcoords)) {
     new <- match_new_coords(newcoords, colnames(input$coords), run$call)
-    new_sample <- match_new_samples(new_sample_id, levels(input$sample_id), nrow(new), run$call)
+    new_sample <- match_new_samples(
+      new_sample_id,
+      levels(input$sample_id),
+      nrow(new),
+      run$call,
+      arg = "new_sample_id"
+    )
     if (!is.null(input$sample_id)) {
       samples <- factor(levels(input$sample_id)[new_sample], levels(input$sample_id))
     }
@@ -113,6 +119,10 @@ predict.patina_test <- function(
       run$threads,
       call = run$call
     )
+    if (!is.null(newcoords) && nrow(new) == 0L) {
+      # without new places the core takes the spots
+      fit <- list(mean = numeric(), se = numeric(), critical = NA_real_)
+    }
     critical[[i]] <<- fit$critical
     value <- if (is.null(newcoords)) {
       list(value = values - stats::ave(values, samples %||% rep(1L, length(values))))
@@ -221,6 +231,9 @@ plot_gene_field <- function(
       ),
       class = "argument"
     )
+  }
+  if (nrow(field) == 0L) {
+    abort_patina("{.arg field} has no rows: there are no places to show.", class = "argument")
   }
   coords <- as.matrix(as.data.frame(field)[attr(field, "patina")$coords])
   axes <- shown_axes(coords, axes, rlang::current_env())

@@ -241,15 +241,26 @@ match_names <- function(names, known, what, call) {
 #' New locations as a matrix with the columns of the fit
 #' @noRd
 match_new_coords <- function(newcoords, names, call) {
-  if (all(names %in% colnames(newcoords))) {
+  there <- names %in% colnames(newcoords)
+  if (all(there)) {
     newcoords <- newcoords[, names, drop = FALSE]
+  } else if (any(there)) {
+    # by position they might be exchanged
+    abort_patina(
+      c(
+        "{.arg newcoords} has no {cli::qty(sum(!there))}column{?s} {.field {names[!there]}}.",
+        x = "Its columns are {.field {first_few(colnames(newcoords))}}."
+      ),
+      class = "coords",
+      call = call
+    )
   }
   new <- as_coords(newcoords, call, arg = "newcoords")
   if (ncol(new) != length(names)) {
     abort_patina(
       c(
-        "{.arg newcoords} has {ncol(new)} column{?s}, and the patterns live in {length(names)}
-          dimension{?s}.",
+        "{.arg newcoords} has {ncol(new)} column{?s}, and the spots have {length(names)}
+          coordinate{?s}.",
         i = "Give the columns {.field {names}}."
       ),
       class = "coords",
@@ -270,16 +281,17 @@ match_new_coords <- function(newcoords, names, call) {
 
 #' The samples of new locations, as numbers
 #' @noRd
-match_new_samples <- function(sample_id, samples, n, call) {
+match_new_samples <- function(sample_id, samples, n, call, arg = "sample_id") {
   if (is.null(samples)) {
     return(rep(1L, n))
   }
-  sample <- match(as.character(sample_id), samples)
+  named <- is.null(sample_id) || is.atomic(sample_id)
+  sample <- if (named) match(as.character(sample_id), samples) else NA
   if (length(sample) != n || anyNA(sample)) {
     abort_patina(
       c(
-        "{.arg sample_id} must name the sample of each of the {n} new location{?s}.",
-        i = "The patterns were found in the samples {.val {samples}}."
+        "{.arg {arg}} must name the sample of each of the {n} new location{?s}.",
+        i = "The samples are {.val {samples}}."
       ),
       class = "argument",
       call = call

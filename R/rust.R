@@ -62,6 +62,7 @@ abort_rust <- function(message, call) {
       class = "memory",
       call = call
     ),
+    argument = abort_patina(c("An argument cannot be used.", x = "{text}"), class = "argument", call = call),
     file = abort_patina(c("A file cannot be used.", x = "{text}"), class = "file", call = call),
     abort_patina(c("The compiled core reports an error.", x = "{text}"), class = "rust", call = call)
   )

@@ -386,7 +386,15 @@ test_that("factors, domains, fields and modules", {
     stats::predict(fit, "a"),
     stats::predict(fit, 1:3),
     stats::predict(fit, data.frame(x = c(1, NA), y = 1)),
+    stats::predict(fit, data.frame(x = 1, why = 1)),
     stats::predict(results, y, xy, genes = "g1", newcoords = "a")
+  )
+  slides <- suppressMessages(factors(n_factors = 2, sample_id = rep(1:2, 20)))
+  expect_refused_by_name(
+    "sample_id",
+    stats::predict(slides, xy),
+    stats::predict(slides, xy, sample_id = 3),
+    stats::predict(slides, xy, sample_id = mean)
   )
   expect_refused_by_name(
     "x",
@@ -396,6 +404,7 @@ test_that("factors, domains, fields and modules", {
     filter_genes(NULL)
   )
   expect_refused_by_name("coords", gene_correlation(y))
+  expect_error(gene_correlation(counts, xy, genes, 1e-9), "lengthscale", class = "patina_error_argument")
   expect_refused_by_name("domains", plot_domains(3))
   expect_refused_by_name("correlation", plot_modules(3))
   expect_refused_by_name("field", plot_gene_field(3))

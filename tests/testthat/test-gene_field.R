@@ -54,6 +54,7 @@ test_that("new places, samples, one dimension and the order of spots", {
   expect_s3_class(plot_gene_field(slides), "ggplot")
   expect_error(
     predict(two, tissue$counts, xy, genes = gene, sample_id = sample, newcoords = xy[1:2, ]),
+    "`new_sample_id`",
     class = "patina_error_argument"
   )
   new <- predict(
@@ -67,6 +68,19 @@ test_that("new places, samples, one dimension and the order of spots", {
     threads = 1
   )
   expect_identical(as.character(new$sample), c("a", "b"))
+})
+
+test_that("no new places have no field, and columns are not exchanged", {
+  none <- predict(results, tissue$counts, xy, genes = top, newcoords = xy[0, ], threads = 1)
+  expect_identical(nrow(none), 0L)
+  expect_named(none, c("gene", "x", "y", "mean", "se", "lower", "upper", "beyond"))
+  expect_identical(levels(none$beyond), c("low", "no", "high"))
+  expect_error(plot_gene_field(none), "no rows", class = "patina_error_argument")
+  expect_error(
+    predict(results, tissue$counts, xy, genes = top, newcoords = data.frame(Y = 1, x = 2)),
+    "newcoords.*no column y",
+    class = "patina_error_coords"
+  )
 })
 
 test_that("genes may be rows of the test; other spots are an error", {

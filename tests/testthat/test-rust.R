@@ -2,6 +2,7 @@
 
 test_that("errors of the core get a class", {
   expect_error(abort_rust("[unsupported] 9 locations", NULL), "9 loc", class = "patina_error_approximation")
+  expect_error(abort_rust("[argument] level is 2", NULL), "level is 2", class = "patina_error_argument")
   expect_error(abort_rust("[file] full disk", NULL), "full disk", class = "patina_error_file")
   expect_error(abort_rust("[timeout] late", NULL), "setTimeLimit", class = "patina_error_timeout")
   expect_error(abort_rust("[0, 1] is an interval", NULL), "[0, 1]", class = "patina_error_rust", fixed = TRUE)

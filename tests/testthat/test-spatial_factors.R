@@ -76,6 +76,14 @@ test_that("results go into objects", {
   domains <- spatial_domains(fit, 3, threads = 1)
   sce <- add_results(add_results(sce, domains), domains)
   expect_identical(sce$patina_domain, domains$domain)
+  # fewer factors later: nothing stale
+  fewer <- add_results(sce, spatial_factors(tissue$counts, xy, n_factors = 2, threads = 1))
+  columns <- list(
+    names(SummarizedExperiment::colData(fewer)),
+    names(SummarizedExperiment::rowData(fewer)),
+    colnames(SingleCellExperiment::reducedDim(fewer))
+  )
+  expect_identical(lapply(columns, \(names) sum(grepl("(factor|loading)_[0-9]", names))), list(2L, 2L, 2L))
 })
 
 test_that("mistakes are named", {

@@ -16,6 +16,7 @@ pub fn message(error: patina_core::Error) -> Error {
         patina_core::Error::File { .. } => "[file] ",
         patina_core::Error::Memory { .. } => "[memory] ",
         patina_core::Error::Interrupted => "[interrupted] ",
+        patina_core::Error::Parameter { .. } => "[argument] ",
         _ => "",
     };
     Error::Other(format!("{kind}{error}"))
