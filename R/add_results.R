@@ -252,7 +252,8 @@ add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
     spots <- colnames(spe) %||% sprintf("spot%d", seq_len(ncol(spe)))
     values <- matched_columns(added$of_spots, added$spots, spots, "spot", call)
     samples <- SummarizedExperiment::colData(spe)
-    SummarizedExperiment::colData(spe) <- set_columns(samples[!is_stale(names(samples), values, added)], values)
+    kept <- samples[!is_stale(names(samples), values, added)]
+    SummarizedExperiment::colData(spe) <- set_columns(kept, values)
     if (!is.null(added$reduced) && methods::is(spe, "SingleCellExperiment")) {
       scores <- do.call(cbind, values)
       dimnames(scores) <- list(colnames(spe), sub("^patina_", "", names(values)))
@@ -262,7 +263,8 @@ add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
   genes <- rownames(spe) %||% sprintf("gene%d", seq_len(nrow(spe)))
   columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
   table <- SummarizedExperiment::rowData(spe)
-  SummarizedExperiment::rowData(spe) <- set_columns(table[!is_stale(names(table), columns, added)], columns)
+  kept <- table[!is_stale(names(table), columns, added)]
+  SummarizedExperiment::rowData(spe) <- set_columns(kept, columns)
   spe
 }
 
