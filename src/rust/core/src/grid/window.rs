@@ -66,12 +66,24 @@ impl Window {
         let first = low.floor() + 1.0;
         let t = first - low - 0.5;
         let mut values = [0.0; MAX_WIDTH];
-        for power in &self.powers {
-            for (value, coefficient) in values.iter_mut().zip(power) {
-                *value = *value * t + coefficient;
-            }
+        match self.width {
+            0..=8 => self.polynomials::<8>(t, &mut values),
+            9..=12 => self.polynomials::<12>(t, &mut values),
+            _ => self.polynomials::<MAX_WIDTH>(t, &mut values),
         }
         (first as usize, values)
+    }
+
+    /// The polynomials of the first cells, at some offset.
+    #[inline(always)]
+    fn polynomials<const CELLS: usize>(&self, t: f64, values: &mut [f64; MAX_WIDTH]) {
+        let mut own = [0.0; CELLS];
+        for power in &self.powers {
+            for cell in 0..CELLS {
+                own[cell] = own[cell] * t + power[cell];
+            }
+        }
+        values[..CELLS].copy_from_slice(&own);
     }
 
     /// The window's values for offsets from 0 to 1, in equal steps, in single precision: between two of them they are linear to
