@@ -1,10 +1,11 @@
 # Level of the p-values of the grid engine, for genes from three counts to many, over many locations.
 #
-# Usage: Rscript bench/grid_calibration.R [layout] [spots] [folder] [threads]
+# Usage: Rscript bench/grid_calibration.R [layout] [spots] [folder] [threads] [passes]
 #
 # Scattered spots and a square lattice, 20,000 and 100,000 of them, or those of one layout and number. Genes
 # have counts that depend on depth alone, as many genes in each stratum of total counts as keep the standard
-# error at 0.01 below a tenth, and four times as many over 20,000 spots.
+# error at 0.01 below a tenth, and four times as many over 20,000 spots, and where `passes` says so: a pass is
+# 2,500 genes.
 # Writes grid_calibration.csv, a row for each tissue and stratum, into the folder (default bench/results):
 # P(p <= a) / a and its standard error. Rows that are there already are not computed again. Half an hour of
 # one core.
@@ -21,7 +22,7 @@ threads <- as.integer(argument(4L, parallel::detectCores()))
 levels <- c(0.05, 0.01, 0.001)
 strata <- c(3, 10, 50, 200, Inf)
 n_genes <- 2500L
-passes <- \(n) if (n > 50000L) 4L else 16L
+passes <- \(n) as.integer(argument(5L, if (n > 50000L) 4L else 16L))
 n_fill <- 20L
 steps <- asNamespace("patina")
 

@@ -217,11 +217,10 @@ impl Basis {
                             form += c[j] * super::dot(c, near.gram.col_as_slice(j));
                         }
                         let mut cross = 0.0;
-                        for (&place, &value) in e.places.iter().zip(&e.values) {
+                        vectorized!(for (&place, &value) in e.places.iter().zip(&e.values) {
                             let products = &near.product[place as usize * (functions + 1)..][..functions + 1];
-                            let sum: f64 = products.iter().zip(c).map(|(p, c)| f64::from(*p) * c).sum();
-                            cross += value * sum;
-                        }
+                            cross += value * mixed_dot(products, c);
+                        });
                         form += 2.0 * cross + sample.strips.sparse_form(grid.lengthscales[k], &e);
                         genes[g].forms[k] += form;
                     }
@@ -328,6 +327,24 @@ impl Basis {
         }
         genes.iter_mut().zip(sums).for_each(|(gene, sums)| gene.sums.push(sums));
     }
+}
+
+/// Σ x y, in a fixed order whatever the hardware.
+#[inline(always)]
+fn mixed_dot(x: &[f32], y: &[f64]) -> f64 {
+    const LANES: usize = 4;
+    let mut lanes = [0.0; LANES];
+    let (a, b) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let mut rest = 0.0;
+    for (x, y) in a.remainder().iter().zip(b.remainder()) {
+        rest += f64::from(*x) * y;
+    }
+    for (x, y) in a.zip(b) {
+        for k in 0..LANES {
+            lanes[k] += f64::from(x[k]) * y[k];
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
 }
 
 /// Spreads a function of the rows on a mesh.
