@@ -243,8 +243,8 @@ one <- function(side, kind, domains, programs, noise, seed) {
   names <- paste0("factor_", seq_len(programs))
   truth$loadings <- matrix(diag(1e3, programs), programs, dimnames = list(NULL, names))
   truth$model$axes <- list(
-    values = tissue$smooth,
-    totals = tissue$whole,
+    values = `colnames<-`(tissue$smooth, names),
+    totals = `colnames<-`(tissue$whole, names),
     loadings = truth$loadings
   )
   pca <- svd(scale(t(log_normalised(tissue$counts))), nu = programs)
