@@ -8,11 +8,36 @@ test_that("genes of a pattern are a module", {
   expect_identical(found$modules$gene, genes)
   kind <- tissue$truth$pattern[match(genes, tissue$truth$gene)]
   expect_gt(mean(apply(table(kind, found$modules$module), 2, max) / tabulate(found$modules$module)), 0.9)
-  expect_identical(found$choice$n_modules[[which.max(found$choice$silhouette)]], nlevels(factor(kind)))
+  expect_identical(max(found$modules$module, na.rm = TRUE), nlevels(factor(kind)))
+  expect_null(found$choice)
+  cut <- gene_correlation(tissue$counts, xy, genes, n_modules = 2:20, threads = 1)$choice
+  expect_identical(cut$n_modules[[which.max(cut$silhouette)]], nlevels(factor(kind)))
   expect_identical(dimnames(found$correlation), list(genes, genes))
   expect_true(isSymmetric(found$z))
   expect_equal(unname(diag(found$correlation)), rep(1, length(genes)))
   expect_true(all(is.na(diag(found$pval))))
+})
+
+test_that("modules are joined if their means correlate, and genes if they are alike", {
+  # two blocks of genes and one without any relation to them
+  blocks <- function(within, between, ...) {
+    block <- rep(1:3, c(12, 15, 2))
+    r <- ifelse(outer(block, block, `==`), within, between)
+    r[block == 3, ] <- r[, block == 3] <- 0
+    diag(r) <- 1
+    dimnames(r) <- list(paste0("g", seq_along(block)), NULL)
+    find_modules(r, NULL, ...)$modules
+  }
+  two <- blocks(0.8, 0.5, min_genes = 10)
+  expect_identical(two$module, rep(c(2L, 1L, NA), c(12, 15, 2)))
+  expect_equal(two$silhouette, rep(c(1 - 0.2 / 0.5, NA), c(27, 2)))
+  # 0.58 / 0.8 is more than 0.7
+  expect_identical(blocks(0.8, 0.58, min_genes = 10)$module, rep(c(1L, NA), c(27, 2)))
+  # the smaller block is no module: it joins the larger if it is alike
+  expect_identical(blocks(0.8, 0.4, min_genes = 13)$module, rep(c(1L, NA), c(27, 2)))
+  expect_identical(blocks(0.8, 0.2, min_genes = 13)$module, rep(c(NA, 1L, NA), c(12, 15, 2)))
+  expect_identical(blocks(0.8, 0.2, min_genes = 30)$module, rep(NA_integer_, 29))
+  expect_identical(max(blocks(0.8, 0.2, min_genes = 1)$module), 4L)
 })
 
 test_that("z is the sum over near pairs in its standard deviations", {
