@@ -46,6 +46,11 @@ const BEYOND: f64 = 6.0;
 /// them near the end.
 const FINER: usize = 2;
 
+/// The cells of a gene's meshes are at most so many for each point, or this many: along a curve most of them would be empty,
+/// and take longer than all other forms together. Where tissue fills its box there are about ten.
+const CELLS_EACH: f64 = 50.0;
+const FEW_CELLS_IN_ALL: f64 = 1e6;
+
 /// Steps to W: the first divides by sums, the others by their roots, which converges.
 const STEPS: usize = 2;
 
@@ -112,6 +117,7 @@ impl Finite {
         let dim = coords.ncols();
         let shape = Shape::new(lengthscale, density, dim);
         let reach = BEYOND * lengthscale;
+        let mut left = (CELLS_EACH * rows.len() as f64).max(FEW_CELLS_IN_ALL);
         let mut pieces = Vec::new();
         for rows in split(coords, rows.clone().map(|row| row as u32).collect(), reach) {
             if rows.len() <= FEW {
@@ -119,7 +125,9 @@ impl Finite {
             }
             let (low, high) = bounds(coords, rows.iter().map(|&row| row as usize));
             let cells = super::mesh::shape(&low, &high, dim, shape.step(), reach, GENE_WIDTH);
-            if cells.iter().product::<f64>() * (FINER as f64).powi(dim as i32) > MOST_CELLS {
+            let cells = cells.iter().product::<f64>();
+            left -= cells;
+            if left < 0.0 || cells * (FINER as f64).powi(dim as i32) > MOST_CELLS {
                 return None;
             }
             let mesh = Mesh::new(low, high, dim, shape.step(), reach, GENE_WIDTH);
@@ -369,5 +377,24 @@ impl Fine {
         let points = piece.rows.iter().map(|&row| (row as usize, value(row)));
         self.mesh.spread(coords, points, work);
         self.mesh.forward(work);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meshes_along_a_curve_are_not_larger_than_what_they_are_for() {
+        let n = 20_000;
+        let line = Mat::from_fn(n, 2, |i, k| [0.6, 0.8][k] * i as f64);
+        let cells = |lengthscale: f64| {
+            let finite = Finite::new(line.as_ref(), 0..n, lengthscale, 0.4)?;
+            Some(finite.cells().sum::<usize>() as f64)
+        };
+        assert_eq!([2.0, 4.0, 8.0].map(cells), [None; 3]);
+        assert!(
+            [60.0, 250.0].map(cells).iter().all(|cells| cells.is_some_and(|c| c < 1.5 * FEW_CELLS_IN_ALL))
+        );
     }
 }
