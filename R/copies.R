@@ -68,7 +68,7 @@ shared_places <- function(coords, sample_id) {
   n <- nrow(coords)
   d <- ncol(coords)
   extent <- apply(coords, 2L, \(x) diff(range(x)))
-  size <- same_place^max(2 / d, 1) * max(extent) / n^(1 / d)
+  size <- same_place^max(2 / d, 1) * mean_distance(coords)
   scaled <- sweep(coords, 2L, apply(coords, 2L, min)) / size
   cells <- ceiling(extent / size) + 2
   sample <- if (is.null(sample_id)) 0 else as.integer(sample_id) - 1
@@ -83,4 +83,32 @@ shared_places <- function(coords, sample_id) {
     place[shared] <- n * i + match(index[shared], index)
   }
   place
+}
+
+#' The mean distance of spots where they are: a curve, holes and spots far away make the box round them larger
+#' @noRd
+mean_distance <- function(coords) {
+  n <- nrow(coords)
+  from <- apply(coords, 2L, min)
+  extent <- apply(coords, 2L, \(x) diff(range(x)))
+  # in a unit in which products stay in range
+  unit <- max(extent)
+  extent <- extent / unit
+  along <- which(extent > 1e-9)
+  d <- length(along)
+  volume <- prod(extent[along]) / n
+  # as in spot_area()
+  for (round in 1:10) {
+    size <- (4 * volume)^(1 / d)
+    index <- 0
+    for (k in along) {
+      index <- index * (ceiling(extent[[k]] / size) + 1) + floor((coords[, k] - from[[k]]) / unit / size)
+    }
+    smaller <- length(unique(index)) * size^d / n
+    if (!is.finite(smaller) || smaller > 0.9 * volume) {
+      break
+    }
+    volume <- smaller
+  }
+  unit * volume^(1 / d)
 }

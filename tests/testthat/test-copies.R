@@ -70,3 +70,22 @@ test_that("places are shared across the edges of cells", {
   expect_true(all(is.na(shared_places(line, NULL))))
   expect_identical(which(!is.na(shared_places(rbind(line, line[7L, , drop = FALSE]), NULL))), c(7L, 20001L))
 })
+
+test_that("a place is as small as spots are dense, on curves and with spots far away", {
+  t <- withr::with_seed(1, sort(stats::runif(5000)))
+  scattered <- withr::with_seed(2, matrix(stats::runif(4000), 2000))
+  layouts <- list(
+    line = cbind(3 * t, 4 * t),
+    ring = cbind(cos(2 * pi * t), sin(2 * pi * t)),
+    far = rbind(scattered, c(100, 0), c(0, -100))
+  )
+  for (coords in layouts) {
+    for (unit in c(1e-150, 1, 1e150)) {
+      place <- shared_places(unit * coords, NULL)
+      expect_lt(mean(!is.na(place)), 0.01)
+      copied <- shared_places(unit * rbind(coords, coords[1:3, ]), NULL)
+      expect_true(all(!is.na(copied[c(1:3, nrow(coords) + 1:3)])))
+    }
+  }
+  expect_equal(mean_distance(scattered), sqrt(1 / 2000), tolerance = 0.05)
+})
