@@ -118,7 +118,7 @@ plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = 
     data,
     ggplot2::aes(.data$x, .data$y, colour = .data$domain, alpha = .data$probability)
   ) +
-    spot_layers(list(coords = coords, sample_id = sample), axes, look, raster = FALSE, ...) +
+    spot_layers(list(coords = coords, sample_id = sample), axes, look, ...) +
     facets +
     scale_bar(
       data[

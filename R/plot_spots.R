@@ -1,38 +1,76 @@
 # Spots drawn to scale, and what patina's pictures look like.
 
-# Many spots as pixels: the mean of the spots in each; gaps between scattered spots are closed.
+# Many spots as pixels: the mean of the spots in each, of domains the most frequent; gaps between scattered
+# spots are closed. Where most spots have no value a pixel has none either, but is drawn.
 stat_pixels <- ggplot2::ggproto(
   "StatPixels",
   ggplot2::Stat,
-  required_aes = c("x", "y", "colour"),
+  # spots without a value of what is required would be left out
+  required_aes = c("x", "y"),
   compute_panel = function(data, scales, width, close) {
-    columns <- setdiff(names(data), c("x", "y", "colour"))
-    constant <- data[1L, columns, drop = FALSE]
-    data <- data[!is.na(data$colour), ]
     if (nrow(data) == 0L) {
       return(data)
     }
+    columns <- setdiff(names(data), c("x", "y", "colour", "alpha"))
+    constant <- data[1L, columns, drop = FALSE]
     origin <- c(min(data$x), min(data$y))
     i <- round((data$x - origin[[1L]]) / width) + 3L
     j <- round((data$y - origin[[2L]]) / width) + 3L
     dims <- c(max(i), max(j)) + 2L
     cell <- i + (j - 1) * dims[[1L]]
-    total <- rowsum(cbind(data$colour, 1), cell)
-    value <- matrix(NA_real_, dims[[1L]], dims[[2L]])
-    value[as.numeric(rownames(total))] <- total[, 1L] / total[, 2L]
-    if (close) {
-      value <- close_gaps(close_gaps(value))
+    seen <- matrix(FALSE, dims[[1L]], dims[[2L]])
+    seen[cell] <- TRUE
+    closed <- \(value) if (close) close_gaps(close_gaps(value)) else value
+    mean_of <- function(value, spots = rep(TRUE, length(value))) {
+      mean <- matrix(NA_real_, dims[[1L]], dims[[2L]])
+      if (any(spots)) {
+        total <- rowsum(cbind(value[spots], 1), cell[spots])
+        mean[as.numeric(rownames(total))] <- total[, 1L] / total[, 2L]
+      }
+      closed(mean)
     }
-    known <- which(!is.na(value), arr.ind = TRUE)
-    data.frame(
-      x = origin[[1L]] + (known[, 1L] - 3) * width,
-      y = origin[[2L]] + (known[, 2L] - 3) * width,
-      colour = value[known],
+    drawn <- !is.na(closed(ifelse(seen, 1, NA)))
+    pixels <- function(value) {
+      unknown <- is.na(value)
+      mean <- mean_of(value, !unknown)
+      if (any(unknown)) {
+        mean[mean_of(as.numeric(unknown)) > 0.5] <- NA
+      }
+      mean[drawn]
+    }
+    place <- which(drawn, arr.ind = TRUE)
+    drawn_data <- data.frame(
+      x = origin[[1L]] + (place[, 1L] - 3) * width,
+      y = origin[[2L]] + (place[, 2L] - 3) * width,
+      colour = if (is.numeric(data$colour)) {
+        pixels(data$colour)
+      } else {
+        kinds <- if (is.factor(data$colour)) levels(data$colour) else unique(data$colour)
+        most_frequent(kinds, \(kind) pixels(as.numeric(data$colour == kind)))
+      },
       constant,
       row.names = NULL
     )
+    if (!is.null(data$alpha)) {
+      drawn_data$alpha <- pixels(data$alpha)
+    }
+    drawn_data
   }
 )
+
+#' The kind with the largest share in each pixel, the first of several
+#' @noRd
+most_frequent <- function(kinds, share) {
+  best <- share(kinds[[1L]])
+  which <- ifelse(is.na(best), NA_integer_, 1L)
+  for (k in seq_along(kinds)[-1L]) {
+    next_share <- share(kinds[[k]])
+    more <- which(next_share > best)
+    which[more] <- k
+    best[more] <- next_share[more]
+  }
+  factor(kinds[which], kinds)
+}
 
 #' Empty pixels get the mean of their neighbours
 #' @noRd

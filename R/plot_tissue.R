@@ -302,18 +302,15 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
 }
 
 #' A layer of spots for each sample, since each may have a lattice of its own
-#'
-#' @param raster Whether many spots may be drawn as pixels, which takes colours that have a mean.
 #' @noRd
-spot_layers <- function(tissue, axes, look, ..., raster = TRUE) {
-  most <- if (raster) 20000L else .Machine$integer.max
+spot_layers <- function(tissue, axes, look, ...) {
   coords <- tissue$coords[, axes, drop = FALSE]
   if (is.null(tissue$sample_id)) {
-    return(geom_spot(layout = spot_layout(coords, look$spot_size, most), ...))
+    return(geom_spot(layout = spot_layout(coords, look$spot_size), ...))
   }
   lapply(levels(tissue$sample_id), function(id) {
     geom_spot(
-      layout = spot_layout(coords[tissue$sample_id == id, , drop = FALSE], look$spot_size, most),
+      layout = spot_layout(coords[tissue$sample_id == id, , drop = FALSE], look$spot_size),
       data = function(data) data[data$sample == id, ],
       ...
     )

@@ -76,3 +76,24 @@ test_that("a picture of many spots covers the tissue, and its pixels are the spo
   # the last column of pixels is the brightest
   expect_match(as.vector(raster)[100 * ncol(raster) - 4L], "^#F")
 })
+
+test_that("of many spots without a value the tissue is still seen, and of domains the most frequent", {
+  cells <- data.frame(x = (1:30000 * 0.7548776662) %% 1, y = (1:30000 * 0.5698402910) %% 1)
+  colours <- function(colour, ...) {
+    plot <- ggplot2::ggplot(
+      cbind(cells, colour = colour),
+      ggplot2::aes(.data$x, .data$y, colour = .data$colour)
+    ) +
+      geom_spot(layout = spot_layout(cells)) +
+      ...
+    ggplot2::layer_data(plot)
+  }
+  half <- colours(ifelse(cells$x < 0.5, 1, NA), ggplot2::scale_colour_viridis_c(na.value = "grey85"))
+  expect_true(all(half$colour[half$x > 0.52] == "grey85") && !any(half$colour[half$x < 0.48] == "grey85"))
+  expect_gt(nrow(half) * spot_layout(cells)$width^2, 0.95)
+  # one in ten is of another domain
+  domain <- factor(ifelse(seq_along(cells$x) %% 10 == 0, "c", ifelse(cells$x < 0.5, "a", "b")))
+  three <- colours(domain, ggplot2::scale_colour_manual(values = c(a = "red", b = "blue", c = "green")))
+  expect_gt(mean(three$colour[three$x < 0.48] == "red"), 0.85)
+  expect_gt(mean(three$colour[three$x > 0.52] == "blue"), 0.85)
+})
