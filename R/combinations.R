@@ -10,10 +10,11 @@ most_entries <- 0.25
 #' What genes are combinations of, for an engine that can use it
 #'
 #' @param fitter,prepared See `fit_genes()`.
-#' @returns `NULL`, or a list: `parts`, from `combination_parts()`, and `basis`, an external pointer.
+#' @returns `NULL`, or a list: `parts`, from `combination_parts()`, and `basis`, an external pointer; for
+#'   workers, who prepare it themselves, `functions` in its place.
 #' @noRd
 prepare_combinations <- function(fitter, prepared) {
-  parts <- if (is_sparse(prepared$input) && is.null(prepared$run$workers)) {
+  parts <- if (is_sparse(prepared$input)) {
     combination_parts(prepared$normalizer, prepared$input)
   }
   run <- prepared$run
@@ -28,15 +29,12 @@ prepare_combinations <- function(fitter, prepared) {
   if (!identical(order, seq_len(nrow(functions)))) {
     functions <- functions[order, , drop = FALSE]
   }
-  basis <- call_rust(
-    rust_prepare_basis,
-    fitter$test,
-    functions,
-    run$threads,
-    steps_bar(run$progress, "Preparing genes"),
-    call = run$call
-  )
   parts$functions <- NULL
+  if (!is.null(run$workers)) {
+    return(list(parts = parts, functions = functions))
+  }
+  tick <- steps_bar(run$progress, "Preparing genes")
+  basis <- call_rust(rust_prepare_basis, fitter$test, functions, run$threads, tick, call = run$call)
   list(parts = parts, basis = basis)
 }
 

@@ -12,6 +12,8 @@
 #' @returns A list; see `combination_parts()`.
 #' @noRd
 depth_combinations <- function(depth, rates, weights, spread, regress, groups) {
+  # a promise of them keeps the whole input, which workers would get
+  force(groups)
   zeros <- depth_zeros(depth, rates)
   if (spread$tau == 0 && ncol(depth$covariates) == 0L) {
     regressed_combinations(zeros, regress, groups)

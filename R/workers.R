@@ -62,7 +62,8 @@ fit_on_workers <- function(fitter, prepared, blocks, tick) {
   shared <- list(
     folder = folder,
     spectra = spectra,
-    fitter = fitter["spots"],
+    combinations = write_combinations(fitter$combinations, folder, run$call),
+    fitter = fitter[c("spots", "groups")],
     normalizer = only_function(prepared$normalizer),
     run = list(threads = threads_each(run), block_genes = run$block_genes)
   )
@@ -198,8 +199,8 @@ worker_input <- function(input, genes) {
 #' Fit the genes of one task
 #'
 #' @param task A list: `id`, a number; `genes`, indices; and `input`, from `worker_input()`.
-#' @param shared A list: `folder`; `spectra`, from `write_spectra()`; `fitter` without its test; `normalizer`;
-#'   `run`.
+#' @param shared A list: `folder`; `spectra`, from `write_spectra()`; `combinations`, from
+#'   `write_combinations()`; `fitter` without its test; `normalizer`; `run`.
 #' @returns The fit, which is in a file too should this process die; or the message of an error.
 #' @noRd
 fit_task <- function(task, shared) {
@@ -207,8 +208,12 @@ fit_task <- function(task, shared) {
     {
       shared$run$threads <- suppressMessages(resolve_threads(shared$run$threads))
       fitter <- c(shared$fitter, list(test = read_spectra(shared$spectra)))
-      raw <- input_block(task$input, seq_along(task$genes))
-      fit <- fit_block(fitter, raw, task$genes, shared$normalizer, shared$run)
+      fitter$combinations <- read_combinations(shared$combinations, fitter$test, shared$run)
+      sparse <- !is.null(fitter$combinations)
+      read <- if (sparse) input_sparse_block else input_block
+      raw <- read(task$input, seq_along(task$genes))
+      fit_genes_of <- if (sparse) fit_sparse_block else fit_block
+      fit <- fit_genes_of(fitter, raw, task$genes, shared$normalizer, shared$run)
       write_fit(fit, task, shared$folder)
       fit
     },
@@ -261,6 +266,33 @@ read_spectra <- function(spectra) {
     last_read$spectra <- spectra
   }
   last_read$test
+}
+
+#' What sparse genes are combinations of, made ready once in each process
+#' @noRd
+read_combinations <- function(path, test, run) {
+  if (!is.null(path) && !identical(last_read$path, path)) {
+    combinations <- readRDS(path)
+    basis <- call_rust(rust_prepare_basis, test, combinations$functions, run$threads, NULL, call = NULL)
+    last_read$combinations <- list(parts = combinations$parts, basis = basis)
+    last_read$path <- path
+  }
+  if (!is.null(path)) last_read$combinations
+}
+
+#' @returns The path of the file, or `NULL` if there are no combinations.
+#' @noRd
+write_combinations <- function(combinations, folder, call) {
+  if (is.null(combinations)) {
+    return(NULL)
+  }
+  path <- file.path(folder, "combinations.rds")
+  tryCatch(
+    suppressWarnings(saveRDS(combinations, path, compress = FALSE)),
+    error = \(cnd) abort_spectra(dirname(folder), conditionMessage(cnd), call)
+  )
+  Sys.chmod(path, "0600", use_umask = FALSE)
+  path
 }
 
 # The file of spectra ---------------------------------------------------------------------------

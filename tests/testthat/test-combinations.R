@@ -149,3 +149,35 @@ test_that("above 5,000 spots p-values do not depend on what fits", {
   sparse <- run(methods::as(counts, "CsparseMatrix"), "moments")
   expect_equal(sparse$log10_pval, likelihood$log10_pval, tolerance = 1e-5)
 })
+
+test_that("workers give sparse genes the same bits", {
+  skip_if_not_installed("BiocParallel")
+  withr::local_options(patina.block_genes = 8)
+  tissue <- sparse_tissue()
+  run <- function(...) {
+    spatial_test(
+      sparse(tissue$counts),
+      tissue$coords,
+      approximation = "grid",
+      lengthscales = c(1, 4),
+      sample_id = tissue$sample_id,
+      threads = 1,
+      ...
+    )
+  }
+  here <- run()
+  expect_identical(run(BPPARAM = BiocParallel::SnowParam(2)), here)
+  # what they get does not grow with the counts
+  size <- function(counts, settings) {
+    input <- as_input(counts, tissue$coords)
+    parts <- combination_parts(suppressMessages(new_normalizer(input, settings)), input)
+    length(serialize(parts, NULL))
+  }
+  once <- unname(sparse(tissue$counts))
+  more <- do.call(rbind, rep(list(once), 20))
+  for (settings in list(new_settings(), new_settings(depth = "offset"), new_settings("anscombe"))) {
+    expect_lt(size(more, settings) - size(once, settings), length(serialize(more, NULL)) / 4)
+  }
+  skip_on_os("windows")
+  expect_identical(run(BPPARAM = BiocParallel::MulticoreParam(2)), here)
+})
