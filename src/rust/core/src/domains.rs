@@ -109,7 +109,8 @@ struct Chosen {
 
 fn choose<'a>(graph: &'a Graph, x: Vec<f64>, p: usize, numbers: &[usize]) -> Result<(Problem<'a>, Chosen)> {
     let problem = Problem::new(graph, x, p);
-    let mut runs: Vec<Run> = numbers.iter().map(|&d| problem.best(d)).collect::<Result<_>>()?;
+    let best = |&d: &usize| problem.best(d);
+    let mut runs: Vec<Run> = numbers.par_iter().with_max_len(1).map(best).collect::<Result<_>>()?;
     let penalty = if runs.len() > 1 { problem.penalty(&runs)? } else { 0.0 };
     let criterion: Vec<(usize, f64)> =
         runs.iter().map(|run| (run.d, run.objective - penalty * run.d as f64)).collect();
@@ -162,15 +163,16 @@ impl<'a> Problem<'a> {
         if self.n < LOCATIONS_EACH * most {
             return Ok(parameters);
         }
-        let mut beyond = Vec::with_capacity(BEYOND_SHARES.len());
-        for share in BEYOND_SHARES {
+        let objective = |share: &f64| {
             let d = (share * most as f64).round() as usize;
             let objective = match runs.iter().find(|run| run.d == d) {
                 Some(run) => run.objective,
                 None => self.best(d)?.objective,
             };
-            beyond.push((d as f64, objective));
-        }
+            Ok((d as f64, objective))
+        };
+        let beyond: Vec<(f64, f64)> =
+            BEYOND_SHARES.par_iter().with_max_len(1).map(objective).collect::<Result<_>>()?;
         let count = beyond.len() as f64;
         let mean = |of: &dyn Fn(&(f64, f64)) -> f64| beyond.iter().map(of).sum::<f64>() / count;
         let (d, objective) = (mean(&|b| b.0), mean(&|b| b.1));
