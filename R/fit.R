@@ -99,17 +99,25 @@ fit_genes <- function(fitter, prepared, genes = seq_along(prepared$input$genes))
 #' @returns A list of fits, with the reason in place of a block that could not be read.
 #' @noRd
 fit_here <- function(fitter, prepared, blocks, tick) {
-  sparse <- !is.null(fitter$combinations)
+  steps <- block_steps(fitter)
   lapply(blocks, function(block) {
-    read <- if (sparse) input_sparse_block else input_block
-    raw <- tryCatch(read(prepared$input, block), patina_error_reading = reason)
+    raw <- tryCatch(steps$read(prepared$input, block), patina_error_reading = reason)
     if (is.character(raw)) {
       tick(length(block))
       return(raw)
     }
-    fit <- if (sparse) fit_sparse_block else fit_block
-    fit(fitter, raw, block, prepared$normalizer, prepared$run, tick)
+    steps$fit(fitter, raw, block, prepared$normalizer, prepared$run, tick)
   })
+}
+
+#' How a block of genes is read and fitted
+#' @noRd
+block_steps <- function(fitter) {
+  if (is.null(fitter$combinations)) {
+    list(read = input_block, fit = fit_block)
+  } else {
+    list(read = input_sparse_block, fit = fit_sparse_block)
+  }
 }
 
 # Rust fills its blocks of genes up to this number.

@@ -36,7 +36,6 @@ threads_each <- function(run) {
   as.integer(min(max(threads %/% BiocParallel::bpnworkers(workers), 1), .Machine$integer.max))
 }
 
-
 #' Fit blocks of genes on other processes
 #'
 #' @inheritParams fit_genes
@@ -209,11 +208,9 @@ fit_task <- function(task, shared) {
       shared$run$threads <- suppressMessages(resolve_threads(shared$run$threads))
       fitter <- c(shared$fitter, list(test = read_spectra(shared$spectra)))
       fitter$combinations <- read_combinations(shared$combinations, fitter$test, shared$run)
-      sparse <- !is.null(fitter$combinations)
-      read <- if (sparse) input_sparse_block else input_block
-      raw <- read(task$input, seq_along(task$genes))
-      fit_genes_of <- if (sparse) fit_sparse_block else fit_block
-      fit <- fit_genes_of(fitter, raw, task$genes, shared$normalizer, shared$run)
+      steps <- block_steps(fitter)
+      raw <- steps$read(task$input, seq_along(task$genes))
+      fit <- steps$fit(fitter, raw, task$genes, shared$normalizer, shared$run)
       write_fit(fit, task, shared$folder)
       fit
     },

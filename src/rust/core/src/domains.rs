@@ -124,6 +124,8 @@ struct Problem<'a> {
     graph: &'a Graph,
     /// Rows are locations.
     x: Vec<f64>,
+    /// What starts are found from.
+    views: Vec<Vec<f64>>,
     n: usize,
     p: usize,
     /// The least variance within domains.
@@ -153,7 +155,8 @@ impl<'a> Problem<'a> {
         let mean = (0..p).map(variance).sum::<f64>() / p as f64;
         // Without any variance every unit is as good as another.
         let least = if mean > 0.0 { LEAST * mean } else { 1.0 };
-        Self { graph, x, n, p, least }
+        let views = starts::views(graph, &x, p);
+        Self { graph, x, views, n, p, least }
     }
 
     /// What each domain costs.
@@ -183,7 +186,7 @@ impl<'a> Problem<'a> {
     /// From all starts: a short way each, to the end for the best.
     fn best(&self, d: usize) -> Result<Run> {
         let (seeds, finalists) = if self.n <= MANY { (SEEDS, FINALISTS) } else { (1, 1) };
-        let starts = starts::all(self.graph, &self.x, self.p, d, seeds);
+        let starts = starts::all(&self.views, self.p, d, seeds);
         let mut runs: Vec<Run> = starts
             .into_par_iter()
             .with_max_len(1)

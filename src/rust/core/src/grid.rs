@@ -314,21 +314,6 @@ fn strip_side(coords: MatRef<'_, f64>, rows: Range<usize>) -> f64 {
     if side > 0.0 { side } else { 1.0 }
 }
 
-/// Σ x y, in a fixed order whatever the hardware.
-#[inline(always)]
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    const LANES: usize = 8;
-    let mut lanes = [0.0; LANES];
-    let (a, b) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a.zip(b) {
-        for k in 0..LANES {
-            lanes[k] += x[k] * y[k];
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::basis::{Basis, Entries};

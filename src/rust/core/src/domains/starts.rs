@@ -8,8 +8,8 @@ use rayon::prelude::*;
 const SMOOTHINGS: [usize; 3] = [0, 1, 3];
 const ITERATIONS: usize = 30;
 
-/// Labels of all starts, `seeds` for each way of smoothing. `x` has a row of p values for each location.
-pub(crate) fn all(graph: &Graph, x: &[f64], p: usize, d: usize, seeds: u64) -> Vec<Vec<usize>> {
+/// Values in all ways of smoothing. `x` has a row of p values for each location.
+pub(crate) fn views(graph: &Graph, x: &[f64], p: usize) -> Vec<Vec<f64>> {
     let mut smoothed = x.to_vec();
     let mut views = Vec::new();
     for times in 0..=SMOOTHINGS[SMOOTHINGS.len() - 1] {
@@ -18,6 +18,11 @@ pub(crate) fn all(graph: &Graph, x: &[f64], p: usize, d: usize, seeds: u64) -> V
         }
         smoothed = neighbours_mean(graph, &smoothed, p);
     }
+    views
+}
+
+/// Labels of all starts, `seeds` for each of the [`views`].
+pub(crate) fn all(views: &[Vec<f64>], p: usize, d: usize, seeds: u64) -> Vec<Vec<usize>> {
     let jobs: Vec<(usize, u64)> = (0..views.len()).flat_map(|v| (0..seeds).map(move |s| (v, s))).collect();
     jobs.into_par_iter().with_max_len(1).map(|(view, seed)| k_means(&views[view], p, d, seed)).collect()
 }

@@ -5,11 +5,11 @@
 
 use crate::error::Result;
 use crate::interrupt;
-use crate::simd::vectorized;
+use crate::simd::{dot, vectorized};
 use faer::diag::{Diag, DiagRef};
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::{Accum, Mat, MatMut, Par};
 
 /// Reflections in a panel.
 const PANEL: usize = 32;
@@ -56,7 +56,7 @@ impl Tridiagonal {
                 }
                 let (v, scale, length) = reflection(&column[1..]);
                 off_diagonal[j] = length;
-                let mut own = times(k.as_ref(), j + 1, &v);
+                let mut own = times(&k, j + 1, &v);
                 for q in from..j {
                     let (before, its) = (&k.col_as_slice(q)[j + 1..], &w.col_as_slice(q - from)[j + 1..]);
                     add(&mut own, -dot(its, &v), before, -dot(before, &v), its);
@@ -147,13 +147,13 @@ fn reflection(x: &[f64]) -> (Vec<f64>, f64, f64) {
 }
 
 /// The product of the matrix's part from row and column `from` on with a vector; the lower triangle is read.
-fn times(k: MatRef<'_, f64>, from: usize, x: &[f64]) -> Vec<f64> {
+fn times(k: &Mat<f64>, from: usize, x: &[f64]) -> Vec<f64> {
     let m = x.len();
     // Two parts of about the same number of entries.
     let middle = (m as f64 * (1.0 - 0.5_f64.sqrt())) as usize / TOGETHER * TOGETHER;
     let part = |columns: std::ops::Range<usize>| {
         let mut y = vec![0.0; m];
-        let column = |j: usize| k.col(from + j).try_as_col_major().map_or(&[][..], |c| &c.as_slice()[from..]);
+        let column = |j: usize| &k.col_as_slice(from + j)[from..];
         vectorized!({
             let mut j = columns.start;
             while j + TOGETHER <= columns.end {
@@ -217,19 +217,6 @@ fn add_and_dot<const C: usize>(y: &mut [f64], a: [&[f64]; C], x: [f64; C], other
 /// `y += a u + b v`.
 fn add(y: &mut [f64], a: f64, u: &[f64], b: f64, v: &[f64]) {
     y.iter_mut().zip(u).zip(v).for_each(|((y, u), v)| *y += a * u + b * v);
-}
-
-/// Σ a b.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (x, y) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f64 = x.remainder().iter().zip(y.remainder()).map(|(a, b)| a * b).sum();
-    for (x, y) in x.zip(y) {
-        for k in 0..LANES {
-            lanes[k] += x[k] * y[k];
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

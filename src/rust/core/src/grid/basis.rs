@@ -8,7 +8,7 @@ use super::fourier::Workspace;
 use super::strips::LANES;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::simd::vectorized;
+use crate::simd::{dot, dot_by, vectorized};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
@@ -197,7 +197,7 @@ impl Basis {
             let mut combined = Mat::<f64>::zeros(functions + 1, entries.len());
             for (g, own) in own.iter().enumerate() {
                 let c = &coefficients[(g * samples + s) * functions..][..functions];
-                let total = super::dot(c, &basis.sums[..functions]) + own.values.iter().sum::<f64>();
+                let total = dot(c, &basis.sums[..functions]) + own.values.iter().sum::<f64>();
                 let mean = total / rows.len() as f64;
                 c.iter().enumerate().for_each(|(j, c)| combined[(j, g)] = *c);
                 combined[(functions, g)] = -mean;
@@ -214,12 +214,12 @@ impl Basis {
                     for (k, near) in basis.near.iter().enumerate() {
                         let mut form = 0.0;
                         for j in 0..=functions {
-                            form += c[j] * super::dot(c, near.gram.col_as_slice(j));
+                            form += c[j] * dot(c, near.gram.col_as_slice(j));
                         }
                         let mut cross = 0.0;
                         vectorized!(for (&place, &value) in e.places.iter().zip(&e.values) {
                             let products = &near.product[place as usize * (functions + 1)..][..functions + 1];
-                            cross += value * mixed_dot(products, c);
+                            cross += value * dot_by::<4, f32>(products, c);
                         });
                         form += 2.0 * cross + sample.strips.sparse_form(grid.lengthscales[k], &e);
                         genes[g].forms[k] += form;
@@ -298,27 +298,24 @@ impl Basis {
         let mut from = rows.start;
         while from < rows.end {
             let count = ROWS.min(rows.end - from);
-            let mut tile = tile.as_mut().subrows_mut(0, count);
-            matmul(tile.as_mut(), Accum::Replace, self.values.subrows(from, count), combined, 1.0, Par::Seq);
+            let rows = self.values.subrows(from, count);
+            matmul(tile.as_mut().subrows_mut(0, count), Accum::Replace, rows, combined, 1.0, Par::Seq);
             for (g, entries) in entries.iter().enumerate() {
-                let mut column = tile.as_mut().col_mut(g);
+                let column = &mut tile.col_as_slice_mut(g)[..count];
                 while next[g] < entries.rows.len() && (entries.rows[next[g]] as usize) < from + count {
                     column[entries.rows[next[g]] as usize - from] += entries.values[next[g]];
                     next[g] += 1;
                 }
                 let mut lanes = [[0.0; 4]; 4];
-                if let Some(column) = column.try_as_col_major_mut() {
-                    let column = column.as_slice_mut();
-                    vectorized!(for values in column.chunks(4) {
-                        for (lane, v) in values.iter().enumerate() {
-                            let square = v * v;
-                            lanes[0][lane] += square;
-                            lanes[1][lane] += square * v;
-                            lanes[2][lane] += square * square;
-                            lanes[3][lane] += square * square * square;
-                        }
-                    });
-                }
+                vectorized!(for values in column.chunks(4) {
+                    for (lane, v) in values.iter().enumerate() {
+                        let square = v * v;
+                        lanes[0][lane] += square;
+                        lanes[1][lane] += square * v;
+                        lanes[2][lane] += square * square;
+                        lanes[3][lane] += square * square * square;
+                    }
+                });
                 for (sum, lanes) in sums[g].iter_mut().zip(&lanes) {
                     *sum += lanes.iter().sum::<f64>();
                 }
@@ -327,24 +324,6 @@ impl Basis {
         }
         genes.iter_mut().zip(sums).for_each(|(gene, sums)| gene.sums.push(sums));
     }
-}
-
-/// Σ x y, in a fixed order whatever the hardware.
-#[inline(always)]
-fn mixed_dot(x: &[f32], y: &[f64]) -> f64 {
-    const LANES: usize = 4;
-    let mut lanes = [0.0; LANES];
-    let (a, b) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
-    let mut rest = 0.0;
-    for (x, y) in a.remainder().iter().zip(b.remainder()) {
-        rest += f64::from(*x) * y;
-    }
-    for (x, y) in a.zip(b) {
-        for k in 0..LANES {
-            lanes[k] += f64::from(x[k]) * y[k];
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
 }
 
 /// Spreads a function of the rows on a mesh.

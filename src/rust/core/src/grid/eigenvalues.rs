@@ -9,6 +9,7 @@ use super::strips::LANES;
 use crate::eigen::{eigen, eigenvalues_of};
 use crate::interrupt;
 use crate::random::sign;
+use crate::simd::dot;
 use faer::Mat;
 use realfft::num_complex::Complex;
 
@@ -167,7 +168,7 @@ impl Lanczos {
     fn new(n: usize, seed: impl Fn(usize) -> u64) -> Self {
         let mut vector: Vec<f64> = (0..n).map(|i| sign(seed(i))).collect();
         centre(&mut vector);
-        let norm = super::dot(&vector, &vector).sqrt();
+        let norm = dot(&vector, &vector).sqrt();
         vector.iter_mut().for_each(|v| *v /= norm);
         Self { vector, before: vec![0.0; n], diagonal: Vec::new(), off: Vec::new(), complete: false }
     }
@@ -178,13 +179,13 @@ impl Lanczos {
             return;
         }
         centre(&mut next);
-        let alpha = super::dot(&next, &self.vector);
+        let alpha = dot(&next, &self.vector);
         let last = if self.diagonal.is_empty() { 0.0 } else { self.off[self.diagonal.len() - 1] };
         self.diagonal.push(alpha);
         for ((next, vector), before) in next.iter_mut().zip(&self.vector).zip(&self.before) {
             *next -= alpha * vector + last * before;
         }
-        let beta = super::dot(&next, &next).sqrt();
+        let beta = dot(&next, &next).sqrt();
         if beta <= 1e-10 * alpha.abs() {
             self.complete = true;
             return;

@@ -1,5 +1,6 @@
 //! Fourier transforms of real values on a mesh of one to three dimensions.
 
+use crate::simd::dot;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, FftNum, RealFftPlanner, RealToComplex};
 use rustfft::{Fft, FftPlanner};
@@ -310,7 +311,7 @@ impl<T: Real> Transform<T> {
             used,
             |k1, k2| table.largest[table.column(k1, k2)] > 0.0,
             |k1, k2, times, folded| {
-                sum += times * super::dot(folded, table.row(table.column(k1, k2)));
+                sum += times * dot(folded, table.row(table.column(k1, k2)));
             },
         );
         sum
@@ -330,7 +331,7 @@ impl<T: Real> Transform<T> {
             for (weight, sum) in weights.iter().zip(&mut *sums) {
                 let outer = times * weight[1][k1] * weight[2][k2];
                 if outer > LEAST {
-                    *sum += outer * super::dot(folded, &weight[0]);
+                    *sum += outer * dot(folded, &weight[0]);
                 }
             }
         });

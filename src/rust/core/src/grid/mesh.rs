@@ -371,13 +371,14 @@ impl Mesh<f32> {
 /// Adds a multiple of a window's values to the cells from `start` on.
 #[inline(always)]
 fn add_line(cells: &mut [f32], start: usize, outer: f32, values: &[f32; GENE_WIDTH]) {
-    let Some(cells) = cells[start..].first_chunk_mut::<GENE_WIDTH>() else { return };
+    let cells = &mut cells[start..start + GENE_WIDTH];
     // A copy, which nothing else can change meanwhile.
-    let mut sums = *cells;
+    let mut sums = [0.0; GENE_WIDTH];
+    sums.copy_from_slice(cells);
     for i in 0..GENE_WIDTH {
         sums[i] += outer * values[i];
     }
-    *cells = sums;
+    cells.copy_from_slice(&sums);
 }
 
 impl Mesh<f64> {

@@ -4,7 +4,7 @@
 //! places, whatever the lengthscale, and a kernel over a run is a loop without branches. Nothing is stored but the
 //! points.
 
-use crate::simd::vectorized;
+use crate::simd::{dot, vectorized};
 use faer::MatRef;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -329,7 +329,7 @@ impl Strips {
                             factor,
                             #[inline(always)]
                             |from, values| {
-                                sum += super::dot(values, &x[from..from + values.len()]);
+                                sum += dot(values, &x[from..from + values.len()]);
                             },
                         );
                         out[place - start] += sum;
