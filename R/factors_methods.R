@@ -11,7 +11,12 @@ print.patina_factors <- function(x, ...) {
     if (nrow(x$loadings) == 1L) "" else "s",
     nrow(x$factors)
   ))
-  if (!is.null(x$held_out)) {
+  if (isFALSE(x$supported)) {
+    cli::cat_line(sprintf(
+      "Not supported: left-out spots are predicted no better than by the genes' means (tried up to %d)",
+      max(x$held_out$n_factors)
+    ))
+  } else if (!is.null(x$held_out)) {
     cli::cat_line(sprintf(
       "%s %% of the variance predicted at left-out spots (tried up to %d factors)",
       format(round(100 * x$held_out$r_squared[x$held_out$n_factors == found], 1)),

@@ -22,8 +22,12 @@
 #' each coordinate of a domain's mean, which alone is taken below 48 spots. Anatomists' domains need not be
 #' those that expression separates best: give a number if you have one.
 #'
+#' Where no factor is supported (see [spatial_factors()]), nothing divides the tissue: without `n_domains` it
+#' is one domain, with a warning of class `patina_warning_no_domains`.
+#'
 #' @param factors A result of [spatial_factors()]. Spots of all its samples share the domains.
-#' @param n_domains Number of domains, or several to choose from; by default 2 to 10.
+#' @param n_domains Number of domains, or several to choose from; by default 2 to 10, or 1 where no factor is
+#'   supported.
 #' @param ... Not used.
 #' @param threads Number of threads, see [spatial_test()].
 #' @returns A tibble of class `patina_domains` with a row for each spot, in the order of the input: `spot`,
@@ -61,6 +65,16 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   sample <- places[["sample"]]
   order <- if (is.null(sample)) seq_len(nrow(places)) else order(sample)
   n <- nrow(places)
+  if (is.null(n_domains) && isFALSE(factors$supported)) {
+    warn_patina(
+      c(
+        "One domain: no factor of the tissue is supported, so that nothing divides it.",
+        i = "Give {.arg n_domains} to divide it all the same."
+      ),
+      class = "no_domains"
+    )
+    n_domains <- 1L
+  }
   n_domains <- n_domains %||% seq.int(2L, min(10L, n - 1L))
   if (
     !rlang::is_integerish(n_domains, finite = TRUE) ||

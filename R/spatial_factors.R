@@ -28,6 +28,11 @@
 #' each explain a hundredth of what is smooth: one factor too many costs little, one too few merges two
 #' programs. The shares of the variance that are predicted are in `held_out`.
 #'
+#' Where even the best number predicts left-out spots by less than two standard errors better than the genes'
+#' means do, the tissue has no program that can be told from noise: `supported` is `FALSE`, a warning says so,
+#' there is one factor, and [spatial_domains()] finds one domain. A tissue of fewer than 30 spots is not
+#' divided: it has `most` factors, and `supported` is `NA`.
+#'
 #' @inheritParams spatial_test
 #' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all
 #'   genes of `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the
@@ -48,14 +53,18 @@
 #'   largest loading is positive;
 #' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
 #'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
-#' * `held_out`: a tibble of `n_factors`, `r_squared`, the share of the variance predicted at left-out spots,
-#'   and `se`, the standard error of its difference from the largest; or `NULL`;
+#' * `held_out`: a tibble of `n_factors` (0 are the genes' means), `r_squared`, the share of the variance
+#'   predicted at left-out spots, and `se`, the standard error of its difference from the largest of at least
+#'   one factor; or `NULL`;
+#' * `supported`: whether factors predict left-out spots better than the genes' means; `NA` if that was not
+#'   asked, because `n_factors` was given;
 #' * `totals`: the matrix of factors with what each spot has of its own, spots × factors;
 #' * `model`: what `predict()` and [spatial_domains()] need.
 #' @section Errors:
 #' `patina_error_argument` for an argument outside its range, among them more factors than genes;
 #' `patina_error_names` if `genes` are not in `x`; `patina_error_data` if no gene can be used. Genes that are
-#' constant or not finite are left out with a warning of class `patina_warning_genes` if they were asked for.
+#' constant or not finite are left out with a warning of class `patina_warning_genes` if they were asked for;
+#' a warning of class `patina_warning_no_factors` says that no factor is supported.
 #' @references
 #' B. Velten et al. (2022). Identifying temporal and spatial patterns of variation from multimodal data using
 #' MEFISTO. *Nature Methods* 19. \doi{10.1038/s41592-021-01343-9}
@@ -136,6 +145,16 @@ spatial_factors <- function(
     run$threads,
     call = run$call
   )
+  if (isFALSE(fit$supported)) {
+    warn_patina(
+      c(
+        "No factor is supported: left-out spots are predicted no better than by the genes' means.",
+        i = "The one factor that is given is most likely noise. Give {.arg n_factors} to have so many all the
+          same."
+      ),
+      class = "no_factors"
+    )
+  }
   new_factors(fit, model, chosen$genes[expression$usable], input, run)
 }
 
@@ -271,6 +290,7 @@ new_factors <- function(fit, model, genes, input, run) {
       loadings = loadings[, ids, drop = FALSE],
       summary = tibble::tibble(factor = ids, summary),
       held_out = held_out,
+      supported = fit$supported,
       totals = `rownames<-`(totals[, ids, drop = FALSE], input$spots),
       model = model
     ),

@@ -37,11 +37,43 @@ test_that("order of spots, samples and threads change what they should", {
 
 test_that("the number is chosen by left-out spots", {
   chosen <- spatial_factors(tissue$counts, xy, most = 6, threads = 1)
-  expect_identical(chosen$held_out$n_factors, 1:6)
-  tried <- chosen$held_out
+  expect_identical(chosen$held_out$n_factors, 0:6)
+  expect_identical(chosen$held_out$r_squared[[1]], 0)
+  expect_true(chosen$supported)
+  expect_identical(fit$supported, NA)
+  tried <- chosen$held_out[-1, ]
   good <- tried$n_factors[tried$r_squared >= max(tried$r_squared) - tried$se]
   expect_true(ncol(chosen$loadings) %in% good)
   expect_gte(ncol(chosen$loadings), which.max(tried$r_squared))
+})
+
+test_that("a tissue without a program has no supported factor, and one domain", {
+  for (spots in c(100, 400)) {
+    set.seed(spots)
+    places <- data.frame(x = runif(spots), y = runif(spots))
+    rates <- outer(rgamma(120, 1, 0.5), exp(0.4 * rnorm(spots)))
+    noise <- matrix(rpois(length(rates), rates), 120, dimnames = list(paste0("g", 1:120), NULL))
+    expect_warning(
+      none <- spatial_factors(noise, places, threads = 1),
+      "No factor is supported",
+      class = "patina_warning_no_factors"
+    )
+    expect_false(none$supported)
+    expect_identical(ncol(none$loadings), 1L)
+    expect_match(capture.output(print(none))[[2]], "Not supported")
+    expect_warning(
+      one <- spatial_domains(none, threads = 1),
+      "One domain",
+      class = "patina_warning_no_domains"
+    )
+    expect_identical(levels(one$domain), "1")
+    expect_identical(one$probability, rep(1, spots))
+    expect_s3_class(plot_domains(one), "ggplot")
+    # what is asked for is given
+    expect_identical(nlevels(spatial_domains(none, 3, threads = 1)$domain), 3L)
+    expect_silent(asked <- spatial_factors(noise, places, n_factors = 2, threads = 1))
+    expect_identical(ncol(asked$loadings), 2L)
+  }
 })
 
 test_that("predictions at the spots are the factors, those elsewhere follow them", {

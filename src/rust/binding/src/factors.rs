@@ -54,6 +54,7 @@ fn rust_find_factors(
         seen = to_r(fit.seen.as_ref()),
         summary = summary,
         held_out = held_out,
+        supported = fit.supported.map_or(Rbool::na(), Rbool::from),
         iterations = fit.iterations as i32
     ))
 }

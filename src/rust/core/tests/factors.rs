@@ -71,6 +71,29 @@ fn programs_are_found_again_and_their_number() {
 }
 
 #[test]
+fn noise_supports_no_factor() {
+    let (locations, _, y) = tissue();
+    let mut random = SplitMix64::new(9, &[]);
+    let noise = Mat::from_fn(y.nrows(), y.ncols(), |_, _| random.normal());
+    let found = fit(&locations, &noise, None);
+    assert_eq!((found.supported, found.count), (Some(false), 1));
+    assert_eq!(found.held_out[0].r_squared, 0.0);
+    assert_eq!(fit(&locations, &noise, Some(2)).supported, None);
+}
+
+/// Genes that few locations have are constant where those are left out.
+#[test]
+fn rare_genes_do_not_keep_the_number_from_being_chosen() {
+    let (locations, _, y) = tissue();
+    let rare = Mat::from_fn(y.nrows(), y.ncols() + 12, |i, g| {
+        if g < y.ncols() { y[(i, g)] } else { f64::from(u8::from(i == 17 * (g - y.ncols()))) }
+    });
+    let found = fit(&locations, &rare, None);
+    assert_eq!((found.supported, found.held_out.len()), (Some(true), 7));
+    assert!((2..=3).contains(&found.count), "{:?}", found.held_out);
+}
+
+#[test]
 fn a_domain_is_found_again() {
     let (locations, programs, y) = tissue();
     let found = fit(&locations, &y, Some(2));
