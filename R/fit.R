@@ -51,7 +51,7 @@ prepare_fitter <- function(
   )
   description <- call_rust(rust_describe_test, test, call = run$call)
   kept <- description$kernel
-  report_left_out(kernels$lengthscale[-kept], spots$sizes)
+  report_left_out(kernels[-kept, ], spots$sizes)
   kernels <- kernels[kept, ]
   kernels$group <- match(kernels$group, unique(kernels$group))
   list(

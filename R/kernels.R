@@ -100,17 +100,32 @@ scale_grid <- function(what, input, call) {
   call_rust(rust_scale_grid, input$coords[spots$order, , drop = FALSE], spots$sizes, what, call = call)
 }
 
-#' Warn of periods that no engine can take
+#' Warn of lengthscales or periods that no engine can take
+#' @param left_out Their rows of a `kernel_table()`.
 #' @noRd
-report_left_out <- function(periods, sizes) {
-  if (length(periods) == 0L) {
+report_left_out <- function(left_out, sizes) {
+  if (nrow(left_out) == 0L) {
     return(invisible())
   }
+  by_model <- split(left_out$lengthscale, factor(left_out$model, unique(left_out$model)))
+  each <- vapply(
+    names(by_model),
+    function(model) {
+      scales <- by_model[[model]]
+      what <- kernel_families[model, "lengthscale"]
+      cli::format_inline(
+        "{length(scales)} {what}{cli::qty(length(scales))}{?s} of the {.val {model}} kernel:
+          {first_few(signif(scales, 3), 10L)}."
+      )
+    },
+    ""
+  )
   warn_patina(
     c(
-      "{length(periods)} period{?s} of the {.val PER} kernel {?is/are} too short for {sum(sizes)} spots, and
-        {cli::qty(length(periods))}{?was/were} left out: {first_few(signif(periods, 3), 10L)}.",
-      i = "All other kernels were fitted. {.arg lengthscales} says which periods to try."
+      "{nrow(left_out)} kernel{?s} {?is/are} too short for {sum(sizes)} spots and
+        {cli::qty(nrow(left_out))}{?was/were} left out.",
+      rlang::set_names(each, "x"),
+      i = "All other kernels were fitted. {.arg lengthscales} says which to try."
     ),
     class = "kernels"
   )

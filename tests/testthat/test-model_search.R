@@ -120,7 +120,7 @@ test_that("above 5,000 spots periods that are too short are left out and named, 
   }
   expect_warning(
     models <- search(lengthscales = c(0.5, 12, 25, 60)),
-    "1 period of the .*PER.* 5250 spots, and was left out: 0.5",
+    "1 kernel is too short for 5250 spots.*1 period of the .*PER.* kernel: 0.5",
     class = "patina_warning_kernels"
   )
   kernels <- attr(models, "patina")$kernels
@@ -139,22 +139,36 @@ test_that("above 5,000 spots periods that are too short are left out and named, 
   expect_error(search(kernels = "PER", lengthscales = 1), class = "patina_error_approximation")
 })
 
-test_that("over too many spots for a kernel's likelihood the error says so, before any work", {
+test_that("families are told apart over 102,400 spots, and what cannot be had is named", {
+  skip_on_cran()
   coords <- expand.grid(x = 1:320, y = 1:320)
-  y <- rbind(g1 = sin(coords$x / 9), g2 = cos(coords$y))
-  search <- \() {
-    model_search(
-      y,
-      coords,
-      rownames(y),
-      kernels = "SE",
-      lengthscales = c(4, 150),
-      normalization = "none",
-      threads = 2,
-      progress = FALSE
-    )
+  n <- nrow(coords)
+  waves <- function(numbers, angles) {
+    Reduce(`+`, Map(\(k, a) cos(k * (cos(a) * coords$x + sin(a) * coords$y) + 7 * a), numbers, angles))
   }
-  expect_error(search(), "102400 locations are too many.*lengthscale 4", class = "patina_error_approximation")
+  y <- withr::with_seed(2, {
+    smooth <- waves(abs(stats::rnorm(60)) / 25 + 0.005, stats::runif(60, 0, 2 * pi))
+    fine <- waves(rep(2 * pi / 20, 40), stats::runif(40, 0, 2 * pi))
+    signals <- list(smooth = smooth, fine = fine, slope = coords$x)
+    t(vapply(signals, \(signal) as.vector(scale(signal)) * 0.3 + stats::rnorm(n), numeric(n)))
+  })
+  search <- \(...) {
+    model_search(y, coords, rownames(y), normalization = "none", threads = 2, progress = FALSE, ...)
+  }
+  expect_warning(
+    models <- search(lengthscales = c(6, 20, 80)),
+    "2 kernels are too short for 102400 spots.*2 periods of the .*PER.* kernel: 6, 20",
+    class = "patina_warning_kernels"
+  )
+  expect_identical(models$model, c("SE", "SE", "linear"))
+  expect_identical(models$lengthscale, c(20, 6, NA))
+  expect_equal(rowSums(models[c("prob_SE", "prob_PER", "prob_linear")]), c(1, 1, 1))
+  expect_identical(unique(attr(models, "patina")$kernels$engine), c("interpolated", "pivoted_cholesky"))
+  # what explains less of the data is never better by the likelihood
+  one <- search(kernels = "SE", lengthscales = 20)
+  expect_equal(one$loglik[1], models$loglik[1])
+  expect_true(all(one$loglik <= search(kernels = "SE", lengthscales = c(20, 80))$loglik))
+  expect_error(search(kernels = "PER", lengthscales = 5), class = "patina_error_approximation")
 })
 
 test_that("results stand where coordinates would, under one name in all verbs", {

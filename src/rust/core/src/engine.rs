@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::kd_tree::KdTree;
 use crate::kernel::Kernel;
 use crate::locations::Locations;
+use crate::spectrum::interpolated::{count_nodes, tiles};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -52,6 +53,28 @@ const RANK_MARGIN: (usize, usize) = (5, 4);
 
 /// Bound on the rank of a kernel that is not positive semidefinite, whose cost grows as n² r.
 const INDEFINITE_RANK_LIMIT: usize = 1600;
+
+/// From so many locations on smooth kernels are interpolated from a lattice, with steps of so many radians up to the wave
+/// number where their spectral density is this share of its largest: 2/5 of a lengthscale, a tenth of a period. An
+/// interpolated kernel is then off by 5e-4 of its size, in three dimensions by 1.5e-3.
+const INTERPOLATED_FROM: usize = GRID_FROM;
+const STEP: (f64, f64) = (0.63, 0.29);
+
+/// Most nodes of such a lattice, or of one with the same work as those of all tiles together: half a minute.
+const NODES: usize = 6000;
+
+/// The same for kernels that are not positive semidefinite, whose rank is lower.
+const INDEFINITE_NODES: usize = 16_384;
+
+/// Most values of an interpolated kernel's eigenvectors: 2.4 GB.
+const STORED: f64 = 3e8;
+
+/// Sides of tiles, in lengthscales, the first whose work is affordable; one tile of all where it is. Of the squared
+/// correlations of a squared exponential 7 % are between tiles of a side of 16 lengthscales.
+const TILES: [f64; 6] = [40.0, 28.0, 20.0, 16.0, 12.0, 8.0];
+
+/// The share of the trace of a kernel that is not positive semidefinite that may be missing at a lattice's nodes.
+pub const NODES_TOLERANCE: f64 = 1e-9;
 
 /// The share of K's trace that a truncated exact spectrum may drop: its eigenvalues are right to about as much.
 pub const DROPPED_TRACE: f64 = 1e-14;
@@ -241,6 +264,15 @@ pub enum How {
         /// What to do where that takes too large a basis.
         otherwise: Box<Choice>,
     },
+    /// Interpolation from the nodes of a lattice of this step: O(n + m r²) time, O(n + m r) memory for m nodes.
+    Interpolated {
+        /// In units of the coordinates.
+        step: f64,
+        /// The side of independent tiles, infinite for one.
+        tile: f64,
+        /// What to do where that takes too large a basis.
+        otherwise: Box<Choice>,
+    },
 }
 
 /// Why no engine can take a kernel.
@@ -351,6 +383,9 @@ impl<'a> Site<'a> {
         if moments && !request.eigenpairs && kernel.has_meshes() {
             return Choice::Grid;
         }
+        if n >= INTERPOLATED_FROM && !request.eigenpairs {
+            return self.interpolated(kernel);
+        }
         if n <= SMALL {
             return dense;
         }
@@ -374,6 +409,44 @@ impl<'a> Site<'a> {
         }
         let sparse = !request.eigenpairs && self.has_few_entries(kernel);
         self.low_rank_or_sparse(kernel, limit, CHOLESKY_TOLERANCE, sparse)
+    }
+
+    /// For a likelihood at very many locations.
+    fn interpolated(&self, kernel: Kernel) -> Choice {
+        if kernel.radial().is_none() {
+            return cholesky(CHOLESKY_TOLERANCE, RANK_LIMIT, Choice::Unsupported(Reason::TooLarge));
+        }
+        if self.is_narrow(kernel) && self.has_few_entries(kernel) {
+            return Choice::Krylov { width: Width::Narrow, apart: self.apart(kernel, true) };
+        }
+        let too_fine = Choice::Unsupported(Reason::TooFine);
+        let Some((length, wave_number)) = kernel.band(STEP.1, self.locations.dim()) else { return too_fine };
+        let step = STEP.0 * length / wave_number;
+        // A kernel that never ends cannot be cut.
+        let ends = kernel.reach(CUTOFF.ln()).is_some();
+        let sides = TILES.iter().filter(|_| ends).map(|lengths| lengths * length);
+        let tile =
+            std::iter::once(f64::INFINITY).chain(sides).find(|&tile| self.is_affordable(kernel, step, tile));
+        let Some(tile) = tile else { return too_fine };
+        Choice::Spectrum(How::Interpolated { step, tile, otherwise: Box::new(too_fine) })
+    }
+
+    /// See [`NODES`] and [`STORED`].
+    fn is_affordable(&self, kernel: Kernel, step: f64, tile: f64) -> bool {
+        let coords = self.locations.coords();
+        let most = if kernel.is_psd() { NODES } else { INDEFINITE_NODES };
+        let (mut work, mut stored) = (0.0, 0.0);
+        self.locations.samples().iter().flat_map(|rows| tiles(coords, rows.clone(), tile)).all(|rows| {
+            let nodes = if kernel.is_smooth() { count_nodes(coords, &rows, step, most) } else { None };
+            // A lattice's rank is about half its nodes.
+            let (size, share) = match nodes {
+                Some(nodes) if nodes <= rows.len() => (nodes as f64, 0.5),
+                _ => (rows.len() as f64, 1.0),
+            };
+            work += share * size.powi(3);
+            stored += share * size.powi(2);
+            work <= (most as f64).powi(3) && stored <= STORED
+        })
     }
 
     /// For those who ask for Lanczos.
@@ -531,6 +604,7 @@ mod tests {
                 Choice::Spectrum(How::Dense) => "dense",
                 Choice::Spectrum(How::PivotedCholesky { .. }) => "cholesky",
                 Choice::Spectrum(How::RayleighRitz { .. }) => "rayleigh_ritz",
+                Choice::Spectrum(How::Interpolated { .. }) => "interpolated",
                 Choice::Grid => "grid",
                 Choice::Krylov { width: Width::Narrow, .. } => "narrow",
                 Choice::Krylov { width: Width::Usual, .. } => "krylov",
@@ -543,7 +617,9 @@ mod tests {
         fn last(choice: &Choice) -> &'static str {
             match choice {
                 Choice::Spectrum(
-                    How::PivotedCholesky { otherwise, .. } | How::RayleighRitz { otherwise, .. },
+                    How::PivotedCholesky { otherwise, .. }
+                    | How::RayleighRitz { otherwise, .. }
+                    | How::Interpolated { otherwise, .. },
                 ) => last(otherwise),
                 other => name(other),
             }
@@ -570,6 +646,28 @@ mod tests {
         let spectra = Request::eigenpairs(Approximation::Auto);
         assert_eq!(names(&kernels[..3], 1100, spectra), [dense, dense, low_rank]);
         assert_eq!(names(&kernels[..1], 30_000, spectra), [too_large]);
+    }
+
+    #[test]
+    fn very_many_locations_are_interpolated_for_a_likelihood() {
+        let kernels = [se(0.5), se(1.0), se(3.0), se(40.0), cosine(60.0), cosine(0.5), Kernel::linear()];
+        let auto = Request::test(Approximation::Auto);
+        let (narrow, interpolated) = (("narrow", "narrow"), ("interpolated", "too fine"));
+        let fine = ("too fine", "too fine");
+        let linear = ("cholesky", "too large");
+        assert_eq!(
+            names(&kernels, 20_000, auto),
+            [narrow, interpolated, interpolated, interpolated, interpolated, fine, linear]
+        );
+        // Wide kernels are in one tile, short ones in many.
+        let choices = choose(&kernels, &irregular(20_000, 2, 9), auto);
+        let tile = |choice: &Choice| match choice {
+            Choice::Spectrum(How::Interpolated { step, tile, .. }) => (*step, *tile),
+            other => panic!("{other:?}"),
+        };
+        let (step, side) = tile(&choices[2]);
+        assert!((step - 1.2).abs() < 0.01 && (24.0..=120.0).contains(&side), "{step} {side}");
+        assert_eq!(tile(&choices[3]).1, f64::INFINITY);
     }
 
     #[test]

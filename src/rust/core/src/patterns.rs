@@ -206,7 +206,7 @@ impl Problem<'_> {
             let u = block.vectors();
             let (len, rank) = u.shape();
             let rows = out.as_mut().subrows_mut(block.start(), len);
-            matmul(rows, Accum::Replace, u, a.subrows(first, rank), 1.0, Par::Seq);
+            matmul(rows, Accum::Replace, u.as_ref().as_ref(), a.subrows(first, rank), 1.0, Par::Seq);
             first += rank;
         }
         out

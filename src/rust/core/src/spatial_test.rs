@@ -703,7 +703,7 @@ mod tests {
                     let drawn = Spectrum::dense(se(lengthscale), &locations).unwrap();
                     let vectors = drawn.blocks()[0].vectors();
                     let root = |k: usize| drawn.values()[k].max(0.0).sqrt();
-                    let smooth = vectors * Mat::from_fn(vectors.ncols(), 3, |k, _| root(k) * normal());
+                    let smooth = &*vectors * Mat::from_fn(vectors.ncols(), 3, |k, _| root(k) * normal());
                     Mat::from_fn(n, 3, |i, g| share.sqrt() * smooth[(i, g)] + (1.0 - share).sqrt() * normal())
                 });
             let y = Mat::from_fn(n, 12, |i, g| y[g / 3][(i, g % 3)]);
@@ -733,7 +733,7 @@ mod tests {
         let mut normal = normal(8);
         let count = 40;
         let z = Mat::from_fn(block.ncols(), count, |k, _| drawn.values()[k].max(0.0).sqrt() * normal());
-        let smooth = block * &z;
+        let smooth = &*block * &z;
         let y = Mat::from_fn(1500, 2 * count, |i, g| {
             if g < count { 0.3_f64.sqrt() * smooth[(i, g)] + 0.7_f64.sqrt() * normal() } else { normal() }
         });
@@ -793,8 +793,9 @@ mod tests {
         let fine = Spectrum::dense(se(0.5), &locations).unwrap();
         let mut normal = normal(7);
         let draws: Vec<f64> = fine.values().iter().map(|s| s.sqrt() * normal()).collect();
+        let vectors = fine.blocks()[0].vectors();
         for i in 0..locations.len() {
-            let row = fine.blocks()[0].vectors().row(i);
+            let row = vectors.row(i);
             y[(i, 3)] = (0..draws.len()).map(|k| row[k] * draws[k]).sum::<f64>() + 1e-4 * normal();
         }
         let kernels = [0.5, 4.0].map(se);

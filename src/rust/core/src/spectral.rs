@@ -78,10 +78,11 @@ impl Model for Spectral {
         let mut rows = Vec::new();
         let mut start = 0;
         for (block, range) in self.spectrum.blocks().iter().zip(locations.samples()) {
-            let rank = block.vectors().ncols();
-            let sample = SampleSpectrum::new(&self.spectrum.values()[start..start + rank], block.vectors())
-                .with_kernel(&kernel, range.clone());
-            start += rank;
+            let values = &self.spectrum.values()[start..start + block.rank()];
+            let vectors = block.vectors();
+            let sample =
+                SampleSpectrum::new(values, vectors.as_ref().as_ref()).with_kernel(&kernel, range.clone());
+            start += block.rank();
             for (form, &delta) in forms.iter_mut().zip(deltas) {
                 form.push(sample.sample_form(delta));
             }

@@ -4,21 +4,28 @@
 //! has eigenvalue zero. It knows nothing of the likelihood.
 
 mod cholesky;
+pub mod interpolated;
 mod rayleigh_ritz;
 
 use crate::eigen::{eigen, eigen_of, failed};
-use crate::engine::{Choice, DROPPED_TRACE, How, LEAST_VARIATION};
+use crate::engine::{CHOLESKY_TOLERANCE, Choice, DROPPED_TRACE, How, LEAST_VARIATION, NODES_TOLERANCE};
 use crate::error::Result;
 use crate::interrupt;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelAt};
 use crate::locations::Locations;
 use crate::memory;
 use cholesky::{CHUNK, Factor};
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
 use faer::{Accum, Par};
+use interpolated::{Interpolation, count_nodes, tiles};
+use rayleigh_ritz::by_rows;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+
+/// Functions of a factor whose squared norm is below this share of the largest are rounding errors.
+const NEGLIGIBLE_SQUARE: f64 = 1e-13;
 
 /// How a spectrum was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -29,15 +36,59 @@ pub enum Method {
     PivotedCholesky,
     /// Rayleigh-Ritz in the space that a Nyström basis at landmarks spans.
     RayleighRitz,
+    /// Interpolation from a lattice.
+    Interpolated,
 }
 
 impl Method {
-    /// `dense`, `pivoted_cholesky` or `landmarks`.
+    /// `dense`, `pivoted_cholesky`, `landmarks` or `interpolated`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Dense => "dense",
             Self::PivotedCholesky => "pivoted_cholesky",
             Self::RayleighRitz => "landmarks",
+            Self::Interpolated => "interpolated",
+        }
+    }
+}
+
+/// Which locations eigenvectors belong to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Rows {
+    /// All of the sample, in their order.
+    All,
+    /// Some of the sample, counted from its first.
+    Some(Vec<u32>),
+    /// Those that are interpolated from a lattice.
+    Lattice(Interpolation),
+}
+
+/// Eigenvectors over all locations of a sample, or over those of a tile.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Piece {
+    rows: Rows,
+    /// A column for each kept eigenvalue; on a lattice at its nodes.
+    #[serde(with = "crate::serde_matrix")]
+    vectors: Mat<f64>,
+}
+
+impl Piece {
+    /// `out = Uᵀ y` of the sample's rows. One thread.
+    fn project(&self, y: MatRef<'_, f64>, out: MatMut<'_, f64>) {
+        let multiply = |y: MatRef<'_, f64>| {
+            matmul(out, Accum::Replace, self.vectors.transpose(), y, 1.0, Par::Seq);
+        };
+        match &self.rows {
+            Rows::All => multiply(y),
+            Rows::Some(rows) => {
+                let own = Mat::from_fn(rows.len(), y.ncols(), |i, j| y[(rows[i] as usize, j)]);
+                multiply(own.as_ref());
+            }
+            Rows::Lattice(lattice) => {
+                let mut own = Mat::zeros(self.vectors.nrows(), y.ncols());
+                y.col_iter().zip(own.col_iter_mut()).for_each(|(y, out)| lattice.gather(y, out));
+                multiply(own.as_ref());
+            }
         }
     }
 }
@@ -46,19 +97,72 @@ impl Method {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Block {
     start: usize,
-    #[serde(with = "crate::serde_matrix")]
-    vectors: Mat<f64>,
+    n: usize,
+    pieces: Vec<Piece>,
 }
 
 impl Block {
+    /// With eigenvectors of all locations together.
+    fn whole(start: usize, vectors: Mat<f64>) -> Self {
+        Self { start, n: vectors.nrows(), pieces: vec![Piece { rows: Rows::All, vectors }] }
+    }
+
     /// The first row of the sample.
     pub fn start(&self) -> usize {
         self.start
     }
 
-    /// The eigenvectors, a row for each location of the sample, a column for each kept eigenvalue.
-    pub fn vectors(&self) -> MatRef<'_, f64> {
-        self.vectors.as_ref()
+    /// Number of the sample's locations.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Number of kept eigenvalues.
+    pub fn rank(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.vectors.ncols()).sum()
+    }
+
+    /// The eigenvectors, a row for each location of the sample, a column for each kept eigenvalue. They are made anew if
+    /// the kernel is interpolated.
+    pub fn vectors(&self) -> Cow<'_, Mat<f64>> {
+        if let [Piece { rows: Rows::All, vectors }] = &self.pieces[..] {
+            return Cow::Borrowed(vectors);
+        }
+        let mut out = Mat::zeros(self.n, self.rank());
+        let mut column = 0;
+        for Piece { rows, vectors } in &self.pieces {
+            let mut out = out.as_mut().subcols_mut(column, vectors.ncols());
+            column += vectors.ncols();
+            match rows {
+                Rows::All => out.copy_from(vectors),
+                Rows::Some(rows) => rows
+                    .iter()
+                    .enumerate()
+                    .for_each(|(i, &row)| out.as_mut().row_mut(row as usize).copy_from(vectors.row(i))),
+                Rows::Lattice(lattice) => lattice.spread(vectors.as_ref(), out),
+            }
+        }
+        Cow::Owned(out)
+    }
+
+    /// `Uᵀ 1`.
+    pub fn sums(&self) -> Vec<f64> {
+        if let [Piece { rows: Rows::All, vectors }] = &self.pieces[..] {
+            return vectors.col_iter().map(|u| u.iter().sum()).collect();
+        }
+        let mut sums = Mat::zeros(self.rank(), 1);
+        self.project(Mat::full(self.n, 1, 1.0).as_ref(), sums.as_mut());
+        sums.col(0).iter().copied().collect()
+    }
+
+    /// `out = Uᵀ y` of the sample's own rows. One thread.
+    fn project(&self, y: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
+        let mut row = 0;
+        for piece in &self.pieces {
+            let rank = piece.vectors.ncols();
+            piece.project(y, out.as_mut().subrows_mut(row, rank));
+            row += rank;
+        }
     }
 }
 
@@ -97,6 +201,9 @@ impl Spectrum {
             How::RayleighRitz { tolerance, otherwise } => {
                 (Self::rayleigh_ritz(kernel, locations, *tolerance)?, otherwise)
             }
+            How::Interpolated { step, tile, otherwise } => {
+                (Self::interpolated(kernel, locations, *step, *tile)?, otherwise)
+            }
         };
         Ok(spectrum.map_or_else(|| Made::Otherwise(otherwise.as_ref().clone()), Made::Spectrum))
     }
@@ -106,11 +213,10 @@ impl Spectrum {
     fn varies_more_than_it_dropped(&self) -> bool {
         let (mut varying, mut from) = (0.0, 0);
         for block in &self.blocks {
-            let (n, rank) = block.vectors.shape();
-            for (u, s) in block.vectors.col_iter().zip(&self.values[from..from + rank]) {
-                varying += s * (1.0 - u.iter().sum::<f64>().powi(2) / n as f64).max(0.0);
+            for (sum, s) in block.sums().into_iter().zip(&self.values[from..from + block.rank()]) {
+                varying += s * (1.0 - sum.powi(2) / block.n() as f64).max(0.0);
             }
-            from += rank;
+            from += block.rank();
         }
         varying > LEAST_VARIATION * self.dropped
     }
@@ -169,7 +275,7 @@ impl Spectrum {
         if rank == 0 {
             // A sample where the kernel is zero, as the linear one is at the origin.
             self.dropped += factor.residual();
-            self.blocks.push(Block { start, vectors: Mat::zeros(n, 0) });
+            self.blocks.push(Block::whole(start, Mat::zeros(n, 0)));
             return Ok(());
         }
         let (values, vectors) = eigen(factor.gram().as_ref()).ok_or_else(|| failed(self.kernel.name()))?;
@@ -183,7 +289,7 @@ impl Spectrum {
         out.as_mut().par_row_chunks_mut(CHUNK).zip(factor.into_chunks()).for_each(|(out, chunk)| {
             matmul(out, Accum::Replace, chunk.as_ref(), turn.as_ref(), 1.0, Par::Seq);
         });
-        self.blocks.push(Block { start, vectors: out });
+        self.blocks.push(Block::whole(start, out));
         Ok(())
     }
 
@@ -204,13 +310,48 @@ impl Spectrum {
         Ok(Some(spectrum))
     }
 
+    /// The spectrum of a kernel that is interpolated from the nodes of a lattice of this step, in independent tiles of this side
+    /// (infinite for one): O(n + m r²) time, O(n + m r) memory for m nodes, in the current rayon pool. A tile that has no more
+    /// locations than nodes is decomposed densely. `None` if more than a small share of K's trace would be missing.
+    pub fn interpolated(kernel: Kernel, locations: &Locations, step: f64, tile: f64) -> Result<Option<Self>> {
+        let mut spectrum = Self::empty(kernel, Method::Interpolated, locations);
+        let entries = kernel.at(locations);
+        let coords = locations.coords();
+        for rows in locations.samples() {
+            let make = |own: Vec<u32>| {
+                interrupt::check()?;
+                let nodes =
+                    if kernel.is_smooth() { count_nodes(coords, &own, step, own.len()) } else { None };
+                match nodes {
+                    Some(_) => on_lattice(kernel, Interpolation::new(coords, &own, rows.start, step)),
+                    None => dense_tile(&entries, &own, rows.start).map(Some),
+                }
+            };
+            let tiles = tiles(coords, rows.clone(), tile);
+            let made: Result<Vec<Option<Tile>>> = tiles.into_par_iter().with_max_len(1).map(make).collect();
+            let mut pieces = Vec::new();
+            for tile in made? {
+                let Some(Tile { values, mut piece, residual }) = tile else { return Ok(None) };
+                // Largest eigenvalues first.
+                let first = spectrum.push_values(&values, CHOLESKY_TOLERANCE * residual.1 as f64);
+                piece.vectors = Mat::from_fn(piece.vectors.nrows(), values.len() - first, |i, j| {
+                    piece.vectors[(i, values.len() - 1 - j)]
+                });
+                spectrum.dropped += residual.0;
+                pieces.push(piece);
+            }
+            spectrum.blocks.push(Block { start: rows.start, n: rows.len(), pieces });
+        }
+        Ok(Some(spectrum))
+    }
+
     /// Appends a sample's eigenpairs, values in increasing order; clips the negative, drops the negligible.
     fn push_block(&mut self, start: usize, values: &[f64], vectors: MatRef<'_, f64>) {
         let trace: f64 = values.iter().filter(|&&s| s > 0.0).sum();
         let first = self.push_values(values, DROPPED_TRACE * trace);
         let kept = values.len() - first;
         let vectors = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, values.len() - 1 - j)]);
-        self.blocks.push(Block { start, vectors });
+        self.blocks.push(Block::whole(start, vectors));
     }
 
     /// Appends eigenvalues, given in increasing order, largest first, without the smallest that sum up to `negligible`.
@@ -266,18 +407,66 @@ impl Spectrum {
     pub fn project(&self, y: MatRef<'_, f64>, mut out: MatMut<'_, f64>) {
         let mut row = 0;
         for block in &self.blocks {
-            let (len, rank) = block.vectors.shape();
-            matmul(
-                out.as_mut().subrows_mut(row, rank),
-                Accum::Replace,
-                block.vectors.transpose(),
-                y.subrows(block.start, len),
-                1.0,
-                Par::Seq,
-            );
-            row += rank;
+            block.project(y.subrows(block.start, block.n()), out.as_mut().subrows_mut(row, block.rank()));
+            row += block.rank();
         }
     }
+}
+
+/// Eigenpairs of a tile, values in increasing order.
+struct Tile {
+    values: Vec<f64>,
+    piece: Piece,
+    /// What is missing of K's trace, and the trace.
+    residual: (f64, usize),
+}
+
+/// The eigenpairs of K over some rows.
+fn dense_tile(entries: &KernelAt<'_>, rows: &[u32], start: usize) -> Result<Tile> {
+    let k = Mat::from_fn(rows.len(), rows.len(), |i, j| entries.value(rows[i] as usize, rows[j] as usize));
+    let (values, vectors) = eigen_of(k).ok_or_else(|| failed(entries.name()))?;
+    let own = rows.iter().map(|row| row - start as u32).collect();
+    Ok(Tile { values, piece: Piece { rows: Rows::Some(own), vectors }, residual: (0.0, rows.len()) })
+}
+
+/// The eigenpairs of W K_nodes Wᵀ.
+fn on_lattice(kernel: Kernel, lattice: Interpolation) -> Result<Option<Tile>> {
+    let decomposed = |x: MatRef<'_, f64>| eigen(x).ok_or_else(|| failed(kernel.name()));
+    let nodes = Locations::new(lattice.nodes())?;
+    let entries = kernel.at(&nodes);
+    let tree = &nodes.trees()[0];
+    // K at the nodes is A C Aᵀ with a diagonal C.
+    let (a, c, residual) = if kernel.is_psd() {
+        let factor = Factor::new(&entries, tree, CHOLESKY_TOLERANCE * nodes.len() as f64, nodes.len());
+        interrupt::check()?;
+        let Some(factor) = factor else { return Ok(None) };
+        (factor.rows(), None, factor.residual())
+    } else {
+        let Some(found) = rayleigh_ritz::eigenpairs(&entries, tree, NODES_TOLERANCE)? else {
+            return Ok(None);
+        };
+        (found.vectors, Some(found.values), found.residual)
+    };
+    let (mut values, vectors) = decomposed(lattice.gram(a.as_ref()).as_ref())?;
+    let least = NEGLIGIBLE_SQUARE * values.last().copied().unwrap_or(0.0);
+    let first = values.partition_point(|value| *value <= least);
+    let kept = values.len() - first;
+    values.drain(..first);
+    // W A turn is orthonormal.
+    let mut turn = Mat::from_fn(a.ncols(), kept, |i, j| vectors[(i, first + j)] / values[j].sqrt());
+    if let Some(c) = c {
+        let scaled = Mat::from_fn(a.ncols(), kept, |i, j| vectors[(i, first + j)] * values[j].sqrt());
+        let weighted = Mat::from_fn(a.ncols(), kept, |i, j| c[i] * scaled[(i, j)]);
+        let (own, inner) = decomposed((scaled.transpose() * &weighted).as_ref())?;
+        values = own;
+        turn = &turn * &inner;
+    }
+    let vectors = by_rows(a.nrows(), kept, CHUNK, |rows, out| {
+        matmul(out, Accum::Replace, a.subrows(rows.start, rows.len()), turn.as_ref(), 1.0, Par::Seq);
+    });
+    let n = lattice.n();
+    let residual = (residual * n as f64 / nodes.len() as f64, n);
+    Ok(Some(Tile { values, piece: Piece { rows: Rows::Lattice(lattice), vectors }, residual }))
 }
 
 #[cfg(test)]
@@ -297,7 +486,7 @@ mod tests {
             let scaled = Mat::from_fn(u.nrows(), u.ncols(), |i, k| u[(i, k)] * values[k]);
             let error = &scaled * u.transpose() - entries.block(rows.clone());
             worst = worst.max(error.norm_max());
-            let gram = u.transpose() * u - Mat::<f64>::identity(u.ncols(), u.ncols());
+            let gram = u.transpose() * &*u - Mat::<f64>::identity(u.ncols(), u.ncols());
             orthogonality = orthogonality.max(gram.norm_max());
         }
         (worst, orthogonality)

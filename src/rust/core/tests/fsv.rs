@@ -15,7 +15,8 @@ fn draws(locations: &Locations, kernel: Kernel, gower: f64, fsv: f64, random: &m
     let mut y = Mat::from_fn(locations.len(), COUNT, |_, _| (1.0 - fsv).sqrt() * random.normal());
     let mut first = 0;
     for block in spectrum.blocks() {
-        let u: MatRef<'_, f64> = block.vectors();
+        let vectors = block.vectors();
+        let u: MatRef<'_, f64> = vectors.as_ref().as_ref();
         let values = &spectrum.values()[first..first + u.ncols()];
         let z = Mat::from_fn(u.ncols(), COUNT, |k, _| {
             (fsv / gower * values[k].max(0.0)).sqrt() * random.normal()

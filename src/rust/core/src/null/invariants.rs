@@ -454,7 +454,8 @@ mod tests {
         ];
         for (kernel, structured) in kernels {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
-            let sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
+            let vectors = spectrum.blocks()[0].vectors();
+            let sample = SampleSpectrum::new(spectrum.values(), vectors.as_ref().as_ref());
             for delta in [f64::INFINITY, 10.0, 0.1] {
                 let what = format!("{kernel:?} at {delta}");
                 let y = sample.factor(delta);
@@ -485,7 +486,8 @@ mod tests {
         let h = Mat::from_fn(n, n, |i, j| f64::from(i == j) - 1.0 / n as f64);
         for kernel in [se(0.3), Kernel::linear()] {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
-            let sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
+            let vectors = spectrum.blocks()[0].vectors();
+            let sample = SampleSpectrum::new(spectrum.values(), vectors.as_ref().as_ref());
             let k = kernel.at(&locations).block(0..n);
             for delta in [f64::INFINITY, 10.0, 1.0] {
                 let expected = if delta.is_infinite() {
@@ -531,7 +533,8 @@ mod tests {
         for lengthscale in [0.03, 0.07, 0.3] {
             let kernel = se(lengthscale);
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
-            let mut sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
+            let vectors = spectrum.blocks()[0].vectors();
+            let mut sample = SampleSpectrum::new(spectrum.values(), vectors.as_ref().as_ref());
             sample.kernel_cubes = kernel_cubes(&kernel.at(&locations), 0..n);
             for delta in [f64::INFINITY, 1.0] {
                 let y = sample.factor(delta);
@@ -575,7 +578,8 @@ mod tests {
         for locations in tissues {
             for kernel in [0.1, 0.5, 0.8, 1.1, 1.65, 2.5, 6.0].map(se).into_iter().chain([Kernel::linear()]) {
                 let spectrum = Spectrum::dense(kernel, &locations).unwrap();
-                let sample = SampleSpectrum::new(spectrum.values(), spectrum.blocks()[0].vectors());
+                let vectors = spectrum.blocks()[0].vectors();
+                let sample = SampleSpectrum::new(spectrum.values(), vectors.as_ref().as_ref());
                 let a = product(sample.factor(f64::INFINITY).as_ref());
                 let (mut expected, _) = eigen(a.as_ref()).unwrap();
                 expected.reverse();

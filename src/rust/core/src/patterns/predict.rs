@@ -105,7 +105,7 @@ fn predict_chunk(
     let mut squares = Mat::zeros(m, spectrum.rank());
     let mut first = 0;
     for (block, (rows, s)) in spectrum.blocks().iter().zip(locations.samples().iter().zip(0..)) {
-        let (len, rank) = block.vectors().shape();
+        let (len, rank) = (block.n(), block.rank());
         // Points of different samples are independent.
         let cross =
             Mat::from_fn(
@@ -118,7 +118,7 @@ fn predict_chunk(
         let weights = coefficients.subrows(rows.start, len);
         matmul(means.as_mut(), Accum::Add, cross.as_ref(), weights, 1.0, Par::Seq);
         let part = squares.as_mut().subcols_mut(first, rank);
-        matmul(part, Accum::Replace, cross.as_ref(), block.vectors(), 1.0, Par::Seq);
+        matmul(part, Accum::Replace, cross.as_ref(), block.vectors().as_ref().as_ref(), 1.0, Par::Seq);
         first += rank;
     }
     for j in 0..squares.ncols() {

@@ -45,9 +45,9 @@ impl Profile {
         let mut parts = Vec::with_capacity(spectrum.blocks().len());
         let mut trace = 0.0;
         for block in spectrum.blocks() {
-            let (n, rank) = block.vectors().shape();
-            let range = ones.len()..ones.len() + rank;
-            ones.extend((0..rank).map(|j| block.vectors().col(j).iter().sum::<f64>()));
+            let n = block.n();
+            let range = ones.len()..ones.len() + block.rank();
+            ones.extend(block.sums());
             let spanned: f64 = ones[range.clone()].iter().map(|b| b * b).sum();
             let along: f64 = range.clone().map(|i| values[i] * ones[i] * ones[i]).sum();
             trace += range.clone().map(|i| values[i]).sum::<f64>() - along / n as f64;

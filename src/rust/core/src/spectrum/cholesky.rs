@@ -78,6 +78,11 @@ impl Factor {
         self.chunks
     }
 
+    /// The factor's rows, all together.
+    pub fn rows(&self) -> Mat<f64> {
+        Mat::from_fn(self.chunks.iter().map(Mat::nrows).sum(), self.rank, |i, k| self.row(i)[k])
+    }
+
     /// `Lᵀ L`, in parallel over fixed sets of columns.
     pub fn gram(&self) -> Mat<f64> {
         const COLUMNS: usize = 256;

@@ -124,7 +124,7 @@ fn orthonormal(columns: MatRef<'_, f64>) -> Option<Mat<f64>> {
 }
 
 /// `aᵀ b`, in parallel over fixed sets of columns.
-fn inner(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+pub(crate) fn inner(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
     const COLUMNS: usize = 128;
     let mut out = Mat::<f64>::zeros(a.ncols(), b.ncols());
     out.as_mut().par_col_chunks_mut(COLUMNS).enumerate().for_each(|(tile, out)| {
@@ -135,7 +135,7 @@ fn inner(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
 }
 
 /// A matrix whose rows are filled in chunks, in parallel.
-fn by_rows(
+pub(crate) fn by_rows(
     rows: usize,
     columns: usize,
     chunk: usize,
