@@ -141,7 +141,7 @@
 #'   nodes of a lattice, six in each direction, with steps of 2/5 of a lengthscale or a tenth of a period
 #'   (structured kernel interpolation). Entries of the kernel are then off by up to 5e-4, in three dimensions
 #'   by 1.5e-3; log likelihood ratios up to 1,700 were within 1e-4 of the exact ones. Kernels too short for
-#'   one lattice over the tissue (below about a thirtieth of its side) have one in each tile of 8 to 40
+#'   one lattice over the tissue (below about a 25th of its side) have one in each tile of 8 to 40
 #'   lengthscales, and tiles are independent: log likelihood ratios were 1 to 5 % too low with tiles of 8
 #'   lengthscales. Up to 1.25 spacings `"krylov"`. What is left, periods below about a twelfth of the side
 #'   and rough kernels that are wide, is left out, with a warning.

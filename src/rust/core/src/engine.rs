@@ -61,7 +61,7 @@ const INTERPOLATED_FROM: usize = GRID_FROM;
 const STEP: (f64, f64) = (0.63, 0.29);
 
 /// Most nodes of such a lattice, or of one with the same work as those of all tiles together: half a minute.
-const NODES: usize = 6000;
+const NODES: usize = 5000;
 
 /// The same for kernels that are not positive semidefinite, whose rank is lower.
 const INDEFINITE_NODES: usize = 16_384;
@@ -434,18 +434,22 @@ impl<'a> Site<'a> {
     /// See [`NODES`] and [`STORED`].
     fn is_affordable(&self, kernel: Kernel, step: f64, tile: f64) -> bool {
         let coords = self.locations.coords();
-        let most = if kernel.is_psd() { NODES } else { INDEFINITE_NODES };
+        // A lattice's rank is about half its nodes, that of a kernel which is not positive semidefinite less.
+        let (most, share) = if kernel.is_psd() {
+            (NODES, 0.5)
+        } else {
+            (INDEFINITE_NODES, (NODES as f64 / INDEFINITE_NODES as f64).powi(3))
+        };
         let (mut work, mut stored) = (0.0, 0.0);
         self.locations.samples().iter().flat_map(|rows| tiles(coords, rows.clone(), tile)).all(|rows| {
             let nodes = if kernel.is_smooth() { count_nodes(coords, &rows, step, most) } else { None };
-            // A lattice's rank is about half its nodes.
             let (size, share) = match nodes {
-                Some(nodes) if nodes <= rows.len() => (nodes as f64, 0.5),
+                Some(nodes) if nodes <= rows.len() => (nodes as f64, share),
                 _ => (rows.len() as f64, 1.0),
             };
             work += share * size.powi(3);
             stored += share * size.powi(2);
-            work <= (most as f64).powi(3) && stored <= STORED
+            work <= (NODES as f64).powi(3) && stored <= STORED
         })
     }
 
