@@ -28,10 +28,11 @@
 #' each explain a hundredth of what is smooth: one factor too many costs little, one too few merges two
 #' programs. The shares of the variance that are predicted are in `held_out`.
 #'
-#' Where even the best number predicts left-out spots by less than two standard errors better than the genes'
-#' means do, the tissue has no program that can be told from noise: `supported` is `FALSE`, a warning says so,
-#' there is one factor, and [spatial_domains()] finds one domain. A tissue of fewer than 30 spots is not
-#' divided: it has `most` factors, and `supported` is `NA`.
+#' Where even the best number predicts left-out spots no better than the genes' means do, or hardly goes with
+#' them (`z`, the mean product of predictions with what was left out in its standard errors, is not above 4),
+#' the tissue has no program that can be told from noise: `supported` is `FALSE`, a warning says so, there is
+#' one factor, and [spatial_domains()] finds one domain. A tissue of fewer than 30 spots is not divided: it
+#' has `most` factors, and `supported` is `NA`.
 #'
 #' @inheritParams spatial_test
 #' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all
@@ -54,10 +55,10 @@
 #' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
 #'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
 #' * `held_out`: a tibble of `n_factors` (0 are the genes' means), `r_squared`, the share of the variance
-#'   predicted at left-out spots, and `se`, the standard error of its difference from the largest of at least
-#'   one factor; or `NULL`;
-#' * `supported`: whether factors predict left-out spots better than the genes' means; `NA` if that was not
-#'   asked, because `n_factors` was given;
+#'   predicted at left-out spots, `se`, the standard error of its difference from the largest of at least one
+#'   factor, and `z`; or `NULL`;
+#' * `supported`: whether factors tell something of left-out spots; `NA` if that was not asked, because
+#'   `n_factors` was given;
 #' * `totals`: the matrix of factors with what each spot has of its own, spots × factors;
 #' * `model`: what `predict()` and [spatial_domains()] need.
 #' @section Errors:

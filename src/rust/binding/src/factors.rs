@@ -43,7 +43,8 @@ fn rust_find_factors(
     let held_out = list!(
         n_factors = fit.held_out.iter().map(|h| h.n_factors as i32).collect::<Vec<_>>(),
         r_squared = fit.held_out.iter().map(|h| h.r_squared).collect::<Vec<_>>(),
-        se = fit.held_out.iter().map(|h| h.se).collect::<Vec<_>>()
+        se = fit.held_out.iter().map(|h| h.se).collect::<Vec<_>>(),
+        z = fit.held_out.iter().map(|h| h.z).collect::<Vec<_>>()
     );
     Ok(list!(
         count = fit.count as i32,

@@ -32,9 +32,9 @@ const FEW: usize = 700;
 const LEFT_OUT: f64 = 0.1;
 /// Axes that domains know at least, reported or not: more than are worth a picture.
 const AXES: usize = 10;
-/// Standard errors by which the best number must predict left-out locations better than the genes' means do: of 96
-/// tissues without a spatial program it was 1.3 at most, on the real ones at hand 3.4 to 18.
-const SUPPORTED: f64 = 2.0;
+/// [`HeldOut::z`] of the best number, at least, for factors to be supported: above what it is by chance, since folds in
+/// turn hold each pair of locations twice, and genes may have been taken because they look spatial.
+const SUPPORTED: f64 = 4.0;
 /// Fewer locations are not divided.
 const DIVISIBLE: usize = 30;
 
@@ -81,6 +81,8 @@ pub struct HeldOut {
     pub r_squared: f64,
     /// The standard error, over those locations, of its difference from the best number's of at least 1.
     pub se: f64,
+    /// The mean product of left-out locations' values with their predictions, in its standard errors.
+    pub z: f64,
     /// Whether the last of them tells something: axes that hardly explain anything are none.
     pub counts: bool,
 }
@@ -347,11 +349,12 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize) -> Factors {
     }
 }
 
-/// Whether the best number of factors predicts left-out locations beyond doubt; `None` if there were none.
+/// Whether the best number of factors predicts left-out locations better than their means do, and beyond chance; `None` if
+/// none were left out.
 fn supported(held_out: &[HeldOut]) -> Option<bool> {
-    let (none, tried) = held_out.split_first()?;
-    let top = tried.iter().map(|h| h.r_squared).fold(f64::NEG_INFINITY, f64::max);
-    Some(top > SUPPORTED * none.se)
+    let tried = held_out.get(1..)?;
+    let top = tried.iter().max_by(|a, b| a.r_squared.total_cmp(&b.r_squared));
+    Some(top.is_some_and(|top| top.r_squared > 0.0 && top.z > SUPPORTED))
 }
 
 /// The largest number that predicts as well as the best one, within a standard error of the difference: one factor
@@ -379,6 +382,8 @@ fn hold_out(
     let genes = Genes::new(y)?;
     // What each number of factors, none first, leaves of each left-out location.
     let mut left: Vec<Vec<f64>> = vec![Vec::new(); most + 1];
+    // Products of what they predict with what is there.
+    let mut along: Vec<Vec<f64>> = vec![Vec::new(); most + 1];
     let mut number = most;
     for left_out in folds(locations) {
         let mut out = vec![false; n];
@@ -421,16 +426,20 @@ fn hold_out(
         // The residuals' sum of squares falls with each axis' prediction.
         let mut residual =
             Mat::from_fn(left_out.len(), varying.len(), |i, g| genes.at(left_out[i], varying[g]));
-        let squares = |m: &Mat<f64>| {
-            let mut sums = vec![0.0; m.nrows()];
-            for g in 0..m.ncols() {
-                sums.iter_mut().zip(m.col_as_slice(g)).for_each(|(sum, x)| *sum += x * x);
+        let truth = residual.clone();
+        let products = |a: &Mat<f64>, b: &Mat<f64>| {
+            let mut sums = vec![0.0; a.nrows()];
+            for g in 0..a.ncols() {
+                let both = a.col_as_slice(g).iter().zip(b.col_as_slice(g));
+                sums.iter_mut().zip(both).for_each(|(sum, (a, b))| *sum += a * b);
             }
             sums
         };
-        left[0].extend(squares(&residual));
+        let whole = products(&truth, &truth);
+        left[0].extend(&whole);
+        along[0].extend(whole.iter().map(|_| 0.0));
         number = number.min(axes.number);
-        for (j, left) in left[1..].iter_mut().enumerate() {
+        for (j, (left, along)) in left[1..].iter_mut().zip(&mut along[1..]).enumerate() {
             if j < axes.smooth.len() {
                 for g in 0..varying.len() {
                     let loading = loadings[(g, j)];
@@ -438,7 +447,8 @@ fn hold_out(
                     column.iter_mut().zip(fields.col_as_slice(j)).for_each(|(r, f)| *r -= loading * f);
                 }
             }
-            left.extend(squares(&residual));
+            left.extend(products(&residual, &residual));
+            along.extend(whole.iter().zip(products(&truth, &residual)).map(|(all, rest)| all - rest));
         }
     }
     let sum = |x: &[f64]| x.iter().sum::<f64>();
@@ -447,15 +457,19 @@ fn hold_out(
         return Ok(Vec::new());
     }
     let top = (2..=most).fold(1, |best, j| if sum(&left[j]) < sum(&left[best]) { j } else { best });
+    let error = |x: &[f64]| {
+        let n = x.len() as f64;
+        let mean = sum(x) / n;
+        (n * x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0).max(1.0)).sqrt()
+    };
     let one = |(n_factors, mine): (usize, &Vec<f64>)| {
-        let n = mine.len() as f64;
         let difference: Vec<f64> = mine.iter().zip(&left[top]).map(|(a, b)| a - b).collect();
-        let mean = sum(&difference) / n;
-        let variance = difference.iter().map(|d| (d - mean) * (d - mean)).sum::<f64>() / (n - 1.0).max(1.0);
+        let (agreement, chance) = (sum(&along[n_factors]), error(&along[n_factors]));
         HeldOut {
             n_factors,
             r_squared: 1.0 - sum(mine) / whole,
-            se: (n * variance).sqrt() / whole,
+            se: error(&difference) / whole,
+            z: if chance > 0.0 { agreement / chance } else { 0.0 },
             counts: n_factors <= number,
         }
     };
