@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kd_tree::KdTree;
 use crate::kernel::Kernel;
 use crate::locations::Locations;
-use crate::spectrum::interpolated::{count_nodes, tiles};
+use crate::spectrum::interpolated::{nodes_if_fewer, tiles};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -442,10 +442,9 @@ impl<'a> Site<'a> {
         };
         let (mut work, mut stored) = (0.0, 0.0);
         self.locations.samples().iter().flat_map(|rows| tiles(coords, rows.clone(), tile)).all(|rows| {
-            let nodes = if kernel.is_smooth() { count_nodes(coords, &rows, step, most) } else { None };
-            let (size, share) = match nodes {
-                Some(nodes) if nodes <= rows.len() => (nodes as f64, share),
-                _ => (rows.len() as f64, 1.0),
+            let (size, share) = match nodes_if_fewer(kernel, coords, &rows, step, most) {
+                Some(nodes) => (nodes as f64, share),
+                None => (rows.len() as f64, 1.0),
             };
             work += share * size.powi(3);
             stored += share * size.powi(2);

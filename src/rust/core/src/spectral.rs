@@ -11,6 +11,7 @@ use crate::locations::Locations;
 use crate::model::{Block, Likelihood, Model, View};
 use crate::null::invariants::{SampleSpectrum, form_weights};
 use crate::null::{KernelForms, score_rows};
+use crate::simd::dot;
 use crate::spectrum::Spectrum;
 use faer::Mat;
 use serde::{Deserialize, Serialize, Serializer};
@@ -196,20 +197,6 @@ fn weighted_squares(w: &[f64], z: &[f64]) -> f64 {
     for (w, z) in w_chunks.zip(z_chunks) {
         for lane in 0..LANES {
             lanes[lane] += w[lane] * z[lane] * z[lane];
-        }
-    }
-    lanes.iter().sum::<f64>() + rest
-}
-
-/// Σ c z.
-#[inline]
-fn dot(c: &[f64], z: &[f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let (c_chunks, z_chunks) = (c.chunks_exact(LANES), z.chunks_exact(LANES));
-    let rest: f64 = c_chunks.remainder().iter().zip(z_chunks.remainder()).map(|(c, z)| c * z).sum();
-    for (c, z) in c_chunks.zip(z_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += c[lane] * z[lane];
         }
     }
     lanes.iter().sum::<f64>() + rest

@@ -18,7 +18,7 @@ use cholesky::{CHUNK, Factor};
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
 use faer::{Accum, Par};
-use interpolated::{Interpolation, count_nodes, tiles};
+use interpolated::{Interpolation, nodes_if_fewer, tiles};
 use rayleigh_ritz::by_rows;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -320,9 +320,7 @@ impl Spectrum {
         for rows in locations.samples() {
             let make = |own: Vec<u32>| {
                 interrupt::check()?;
-                let nodes =
-                    if kernel.is_smooth() { count_nodes(coords, &own, step, own.len()) } else { None };
-                match nodes {
+                match nodes_if_fewer(kernel, coords, &own, step, usize::MAX) {
                     Some(_) => on_lattice(kernel, Interpolation::new(coords, &own, rows.start, step)),
                     None => dense_tile(&entries, &own, rows.start).map(Some),
                 }
@@ -331,14 +329,10 @@ impl Spectrum {
             let made: Result<Vec<Option<Tile>>> = tiles.into_par_iter().with_max_len(1).map(make).collect();
             let mut pieces = Vec::new();
             for tile in made? {
-                let Some(Tile { values, mut piece, residual }) = tile else { return Ok(None) };
-                // Largest eigenvalues first.
-                let first = spectrum.push_values(&values, CHOLESKY_TOLERANCE * residual.1 as f64);
-                piece.vectors = Mat::from_fn(piece.vectors.nrows(), values.len() - first, |i, j| {
-                    piece.vectors[(i, values.len() - 1 - j)]
-                });
-                spectrum.dropped += residual.0;
-                pieces.push(piece);
+                let Some(Tile { n, rows, values, vectors, missing }) = tile else { return Ok(None) };
+                let vectors = spectrum.push_pairs(&values, vectors.as_ref(), CHOLESKY_TOLERANCE * n as f64);
+                spectrum.dropped += missing;
+                pieces.push(Piece { rows, vectors });
             }
             spectrum.blocks.push(Block { start: rows.start, n: rows.len(), pieces });
         }
@@ -348,10 +342,14 @@ impl Spectrum {
     /// Appends a sample's eigenpairs, values in increasing order; clips the negative, drops the negligible.
     fn push_block(&mut self, start: usize, values: &[f64], vectors: MatRef<'_, f64>) {
         let trace: f64 = values.iter().filter(|&&s| s > 0.0).sum();
-        let first = self.push_values(values, DROPPED_TRACE * trace);
-        let kept = values.len() - first;
-        let vectors = Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, values.len() - 1 - j)]);
+        let vectors = self.push_pairs(values, vectors, DROPPED_TRACE * trace);
         self.blocks.push(Block::whole(start, vectors));
+    }
+
+    /// Appends eigenvalues as [`Spectrum::push_values`] does. Returns the eigenvectors of those that are kept, in their order.
+    fn push_pairs(&mut self, values: &[f64], vectors: MatRef<'_, f64>, negligible: f64) -> Mat<f64> {
+        let kept = values.len() - self.push_values(values, negligible);
+        Mat::from_fn(vectors.nrows(), kept, |i, j| vectors[(i, values.len() - 1 - j)])
     }
 
     /// Appends eigenvalues, given in increasing order, largest first, without the smallest that sum up to `negligible`.
@@ -415,10 +413,13 @@ impl Spectrum {
 
 /// Eigenpairs of a tile, values in increasing order.
 struct Tile {
+    /// Number of its locations.
+    n: usize,
+    rows: Rows,
     values: Vec<f64>,
-    piece: Piece,
-    /// What is missing of K's trace, and the trace.
-    residual: (f64, usize),
+    vectors: Mat<f64>,
+    /// What is missing of K's trace.
+    missing: f64,
 }
 
 /// The eigenpairs of K over some rows.
@@ -426,7 +427,7 @@ fn dense_tile(entries: &KernelAt<'_>, rows: &[u32], start: usize) -> Result<Tile
     let k = Mat::from_fn(rows.len(), rows.len(), |i, j| entries.value(rows[i] as usize, rows[j] as usize));
     let (values, vectors) = eigen_of(k).ok_or_else(|| failed(entries.name()))?;
     let own = rows.iter().map(|row| row - start as u32).collect();
-    Ok(Tile { values, piece: Piece { rows: Rows::Some(own), vectors }, residual: (0.0, rows.len()) })
+    Ok(Tile { n: rows.len(), rows: Rows::Some(own), values, vectors, missing: 0.0 })
 }
 
 /// The eigenpairs of W K_nodes Wᵀ.
@@ -465,8 +466,8 @@ fn on_lattice(kernel: Kernel, lattice: Interpolation) -> Result<Option<Tile>> {
         matmul(out, Accum::Replace, a.subrows(rows.start, rows.len()), turn.as_ref(), 1.0, Par::Seq);
     });
     let n = lattice.n();
-    let residual = (residual * n as f64 / nodes.len() as f64, n);
-    Ok(Some(Tile { values, piece: Piece { rows: Rows::Lattice(lattice), vectors }, residual }))
+    let missing = residual * n as f64 / nodes.len() as f64;
+    Ok(Some(Tile { n, rows: Rows::Lattice(lattice), values, vectors, missing }))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use super::rayleigh_ritz::inner;
 use crate::grid::mesh::bounds;
 use crate::interrupt;
+use crate::kernel::Kernel;
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
 use faer::{Accum, Par};
@@ -103,10 +104,22 @@ fn nodes_of(cells: &[[i64; 3]], dim: usize) -> Vec<[i64; 3]> {
     nodes
 }
 
+/// How many nodes a lattice serves a kernel over some locations with; `None` if they are better off without one: the
+/// kernel is rough, or there are more nodes than locations, or than `most`.
+pub fn nodes_if_fewer(
+    kernel: Kernel,
+    coords: MatRef<'_, f64>,
+    rows: &[u32],
+    step: f64,
+    most: usize,
+) -> Option<usize> {
+    if kernel.is_smooth() { count_nodes(coords, rows, step, most.min(rows.len())) } else { None }
+}
+
 /// How many nodes a lattice of this step has near some locations; `None` if there are more than `limit`.
-pub fn count_nodes(coords: MatRef<'_, f64>, rows: &[u32], step: f64, limit: usize) -> Option<usize> {
+fn count_nodes(coords: MatRef<'_, f64>, rows: &[u32], step: f64, limit: usize) -> Option<usize> {
     let lattice = Lattice::new(coords, rows, step);
-    let mut cells = Vec::with_capacity(2 * limit);
+    let mut cells = Vec::with_capacity(rows.len().min(2 * limit));
     for &row in rows {
         cells.push(lattice.cell(row as usize));
         if cells.len() == 2 * limit {
@@ -306,7 +319,6 @@ mod tests {
     use crate::SpatialTest;
     use crate::eigen::eigen;
     use crate::fixtures::{cosine, grid_with_gaps, irregular, normal, se};
-    use crate::kernel::Kernel;
     use crate::locations::Locations;
     use crate::prepare::AnyModel;
     use crate::spectrum::Spectrum;
