@@ -70,7 +70,7 @@ find_departures <- function(input, depth, genes, rates, weights, run, tick = no_
     found <- call_rust(
       rust_departures,
       depth,
-      input_block(input, block),
+      as_counts(input_sparse_block(input, block, run$call) %||% input_block(input, block, run$call)),
       rates[, block, drop = FALSE],
       weights[block],
       run$threads,
@@ -82,6 +82,15 @@ find_departures <- function(input, depth, genes, rates, weights, run, tick = no_
   parts <- parts[lengths(parts) > 0L]
   together <- \(which) do.call(Map, c(list(c), lapply(parts, `[[`, which)))
   list(rough = together("rough"), smooth = together("smooth"))
+}
+
+#' Counts as Rust takes them: a matrix, or the parts of a sparse one
+#' @noRd
+as_counts <- function(block) {
+  if (is.matrix(block)) {
+    return(block)
+  }
+  list(starts = block@p, rows = block@i, values = as.double(block@x))
 }
 
 #' The spread of genes' exponents around 1

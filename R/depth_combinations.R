@@ -51,12 +51,15 @@ depth_zeros <- function(depth, rates) {
   orthogonal <- qr.Q(own)
   pivot <- used[own$pivot]
   functions <- t(backsolve(qr.R(own), t(residual(bounded, grid[pivot])), transpose = TRUE))
+  at_rates <- \(rates) crossprod(orthogonal, residual(nodes, as.vector(rates)))
   list(
     # spots below the floor have the standard deviation of one at the floor
     functions = functions * (depth$size / bounded),
+    grid = grid,
+    at_rates = at_rates,
     coefficients = function(genes) {
       own <- rates[, genes, drop = FALSE]
-      array(crossprod(orthogonal, residual(nodes, as.vector(own))), c(ncol(orthogonal), dim(own)))
+      array(at_rates(own), c(ncol(orthogonal), dim(own)))
     },
     entries = function(raw, genes) {
       spot <- raw@i + 1L
@@ -105,6 +108,18 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
   level <- 1L + seq_len(count)
   slope <- 1L + count + seq_len(count)
   covariate <- 1L + 2L * count + seq_len(ncol(depth$covariates))
+  # of the functions whose combination a direction is, in the coefficients of -w
+  along_depth <- function(w, s) {
+    energy <- colSums(w * (gram[[s]][level, level] %*% w))
+    middle <- colSums(w * (gram[[s]][level, slope] %*% w)) / energy
+    middle[!(energy > 0)] <- 0
+    rbind(w * rep(middle, each = count), -w)
+  }
+  directions <- span_directions(
+    do.call(cbind, lapply(seq_along(rows), \(s) along_depth(zeros$at_rates(zeros$grid), s))),
+    Reduce(`+`, lapply(gram, \(g) g[c(level, slope), c(level, slope)])),
+    rep(sqrt(zeros$grid), length(rows))
+  )
 
   block <- function(raw, genes) {
     entries <- raw
@@ -117,15 +132,10 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
     # coefficients of the residuals without entries, and of the direction, in each sample
     residual <- direction <- list()
     for (s in seq_along(rows)) {
-      # functions are of -w
       w <- matrix(own[, s, ], count)
-      energy <- colSums(w * (gram[[s]][level, level] %*% w))
-      middle <- colSums(w * (gram[[s]][level, slope] %*% w)) / energy
-      middle[!(energy > 0)] <- 0
       r <- e <- empty
       r[level, ] <- w
-      e[level, ] <- w * rep(middle, each = count)
-      e[slope, ] <- -w
+      e[c(level, slope), ] <- along_depth(w, s)
       size <- length(rows[[s]])
       r[constant, ] <- -(gram[[s]][constant, ] %*% r + with_entries[[s]][constant, ]) / size
       e[constant, ] <- -(gram[[s]][constant, ] %*% e) / size
@@ -181,15 +191,59 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
     left <- 1 / sqrt(1 + slopes$variance * part$ee / variance)
     excess <- (1 - left) * (part$er / part$ee - slopes$mean)
     excess[!(slopes$variance > 0 & part$ee > 0 & variance > 0)] <- 0
-    repeated <- \(x) rep(x, each = ncol(all))
-    joined <- array(0, c(2L * ncol(all), length(rows), length(genes)))
-    for (s in seq_along(rows)) {
-      joined[seq_len(ncol(all)), s, ] <- residual[[s]] - repeated(slopes$mean) * direction[[s]]
-      joined[ncol(all) + seq_len(ncol(all)), s, ] <- -repeated(excess) * direction[[s]]
-    }
-    list(coefficients = joined[-constant, , , drop = FALSE], entries = entries)
+    times_gene <- \(coefficients, x) coefficients * rep(x, each = nrow(coefficients))
+    joined <- lapply(seq_along(rows), function(s) {
+      own <- residual[[s]]
+      of_covariates <- direction[[s]][covariate, , drop = FALSE]
+      e <- rbind(directions$coefficients(direction[[s]][c(level, slope), , drop = FALSE]), of_covariates)
+      own[covariate, ] <- own[covariate, ] - times_gene(of_covariates, slopes$mean)
+      within <- seq_len(ncol(directions$span))
+      rbind(
+        own[c(level, covariate), , drop = FALSE],
+        -times_gene(e[within, , drop = FALSE], slopes$mean),
+        -times_gene(e, excess)
+      )
+    })
+    coefficients <- aperm(simplify2array(joined), c(1L, 3L, 2L))
+    list(coefficients = coefficients, entries = entries)
   }
-  list(functions = cbind(all, smooth)[, -constant, drop = FALSE], block = block)
+  along <- list(all, smooth) |> lapply(\(x) x[, c(level, slope), drop = FALSE] %*% directions$span)
+  list(
+    functions = cbind(
+      all[, c(level, covariate), drop = FALSE],
+      along[[1L]],
+      along[[2L]],
+      smooth[, covariate, drop = FALSE]
+    ),
+    block = block
+  )
+}
+
+#' Few combinations that directions of all genes are combinations of
+#'
+#' Directions depend smoothly on the rate: pivoted QR of some chooses few. Those left out are within 1e-7 of
+#' the size of the directions themselves, which enter a residual with the gene's departure.
+#'
+#' @param directions Coefficients of some directions: functions × directions.
+#' @param gram Inner products of the functions.
+#' @param sizes What to divide the directions by, for a like size.
+#' @returns A list: `span`, functions × few, orthonormal as functions of the spots, and `coefficients`, a
+#'   function that gives those of directions in them.
+#' @noRd
+span_directions <- function(directions, gram, sizes) {
+  own <- eigen(gram, symmetric = TRUE)
+  # coefficients whose inner product is that of the functions
+  root <- sqrt(pmax(own$values, 0)) * t(own$vectors)
+  directions <- sweep(directions, 2L, sizes, `/`)
+  scaled <- qr(root %*% directions, LAPACK = TRUE)
+  size <- abs(diag(scaled$qr))
+  used <- scaled$pivot[which(size > 1e-7 * size[1L])]
+  chosen <- qr(root %*% directions[, used, drop = FALSE], tol = 0)
+  orthonormal <- qr.Q(chosen)
+  list(
+    span = t(backsolve(qr.R(chosen), t(directions[, used[chosen$pivot], drop = FALSE]), transpose = TRUE)),
+    coefficients = \(x) crossprod(orthonormal, root %*% x)
+  )
 }
 
 #' Mean and variance of genes' departures given their rough part

@@ -5,7 +5,7 @@ use crate::convert::{matrix, message};
 use crate::run::in_pool;
 use extendr_api::prelude::*;
 use extendr_api::{Error, Result};
-use patina_core::depth::{Departure, Depth, Spots, Spread};
+use patina_core::depth::{Counts, Departure, Depth, Spots, Spread};
 use patina_core::patches::Patches;
 
 /// Patches of neighbouring spots: `rows`, `starts` and `basis`, counted from 0. Samples counted from 1.
@@ -17,19 +17,29 @@ fn rust_patches(coords: RMatrix<f64>, sample: &[i32]) -> Result<List> {
     Ok(list!(rows = integers(patches.rows()), starts = integers(patches.starts()), basis = patches.basis()))
 }
 
-/// How far genes depart from being proportional to depth, in its rough and in its smooth part.
+/// How far genes depart from being proportional to depth, in its rough and in its smooth part. `counts` are a matrix, or
+/// a list of the parts `starts`, `rows` (from 0) and `values` of a sparse one.
 /// @noRd
 #[extendr]
 fn rust_departures(
     depth: List,
-    counts: RMatrix<f64>,
+    counts: Robj,
     rates: RMatrix<f64>,
     weights: &[f64],
     threads: i32,
 ) -> Result<List> {
     let depth = read_depth(&depth)?;
-    let (counts, rates) = (matrix(&counts), matrix(&rates));
-    let (rough, smooth) = in_pool(threads, || depth.departures(counts, rates, weights))?;
+    let rates = matrix(&rates);
+    let (rough, smooth) = if let Some(counts) = counts.as_list() {
+        let (starts, rows) = (integers(&counts, "starts")?, integers(&counts, "rows")?);
+        let values = doubles(&counts, "values")?;
+        let counts = Counts::Sparse { spots: depth.n(), starts: &starts, rows: &rows, values: &values };
+        in_pool(threads, || depth.departures(counts, rates, weights))?
+    } else {
+        let counts: RMatrix<f64> = counts.try_into()?;
+        let counts = Counts::Dense(matrix(&counts));
+        in_pool(threads, || depth.departures(counts, rates, weights))?
+    };
     let columns = |all: &[Departure]| {
         let column = |of: &dyn Fn(&Departure) -> f64| all.iter().map(of).collect::<Vec<f64>>();
         list!(
@@ -68,7 +78,7 @@ fn rust_depth_residuals(
     threads: i32,
 ) -> Result<RMatrix<f64>> {
     let depth = read_depth(&depth)?;
-    let (counts, rates) = (matrix(&counts), matrix(&rates));
+    let (counts, rates) = (Counts::Dense(matrix(&counts)), matrix(&rates));
     let spread = Spread { tau, rough: tau, smooth: tau, rough_is_known };
     let residuals = in_pool(threads, || depth.residuals(counts, rates, weights, &spread))?;
     Ok(RMatrix::new_matrix(residuals.nrows(), residuals.ncols(), |i, j| residuals[(i, j)]))

@@ -17,8 +17,10 @@
 
 use crate::error::{Error, Result};
 use crate::patches::Patches;
+use crate::simd::vectorized;
 use faer::{Mat, MatMut, MatRef};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// The largest tau: a gene whose exponent is farther than that from 1 does not follow depth.
 pub const LARGEST_SPREAD: f64 = 0.5;
@@ -47,8 +49,10 @@ pub struct Depth {
     /// Depth; and the size factor that variances are taken at.
     depth: Vec<f64>,
     bounded: Vec<f64>,
-    /// The sample of each place.
-    sample: Vec<usize>,
+    /// Places that follow each other and are of one sample, with the sample.
+    runs: Vec<(usize, Range<usize>)>,
+    /// The place of each row.
+    places: Vec<usize>,
     /// Variance of the logarithm of the size factor, split into smooth and rough.
     smooth_error: Vec<f64>,
     rough_error: Vec<f64>,
@@ -218,12 +222,59 @@ fn median_excess(genes: &[(f64, f64)]) -> f64 {
     high
 }
 
-/// One gene's vectors, by place.
+/// Counts of genes: spots × genes.
+#[derive(Debug, Clone, Copy)]
+pub enum Counts<'a> {
+    /// All of them.
+    Dense(MatRef<'a, f64>),
+    /// Those that are not zero, gene by gene: where each gene's start, and at the end their number; spots, from 0; values.
+    Sparse {
+        /// Number of spots.
+        spots: usize,
+        /// One more than there are genes.
+        starts: &'a [i32],
+        /// Of each value.
+        rows: &'a [i32],
+        /// Counts.
+        values: &'a [f64],
+    },
+}
+
+impl Counts<'_> {
+    /// Spots and genes.
+    ///
+    /// # Errors
+    /// A sparse matrix whose parts do not fit each other.
+    fn shape(&self) -> Result<(usize, usize)> {
+        match *self {
+            Counts::Dense(counts) => Ok(counts.shape()),
+            Counts::Sparse { spots, starts, rows, values } => {
+                let inside = |row: &i32| usize::try_from(*row).is_ok_and(|row| row < spots);
+                let fit = starts.first() == Some(&0)
+                    && starts.last().and_then(|end| usize::try_from(*end).ok()) == Some(values.len())
+                    && starts.windows(2).all(|w| w[0] <= w[1])
+                    && rows.len() == values.len()
+                    && rows.iter().all(inside);
+                if fit { Ok((spots, starts.len() - 1)) } else { Err(Error::Damaged("sparse counts")) }
+            }
+        }
+    }
+}
+
+/// One gene's vectors, by place; room that the next gene uses again.
+#[derive(Default)]
 struct Gene {
+    counts: Vec<f64>,
     residuals: Vec<f64>,
+    /// mu / sd.
+    slopes: Vec<f64>,
     direction: Vec<f64>,
     smooth_residuals: Vec<f64>,
     smooth_direction: Vec<f64>,
+}
+
+/// A gene's departure in the rough and in the smooth part of the depth.
+struct Parts {
     rough: Departure,
     smooth: Departure,
 }
@@ -255,6 +306,15 @@ impl Depth {
         }
         let by_place =
             |of: &dyn Fn(usize) -> f64| -> Vec<f64> { patches.rows().iter().map(|&i| of(i)).collect() };
+        let mut places = vec![0; n];
+        patches.rows().iter().enumerate().for_each(|(place, &row)| places[row] = place);
+        let mut runs: Vec<(usize, Range<usize>)> = Vec::new();
+        for (place, &row) in patches.rows().iter().enumerate() {
+            match runs.last_mut() {
+                Some((sample, range)) if *sample == spots.sample[row] => range.end = place + 1,
+                _ => runs.push((spots.sample[row], place..place + 1)),
+            }
+        }
         let leverage = patches.leverage();
         let part = |values: &[f64], smooth: bool| -> Vec<f64> {
             let share = |h: f64| if smooth { h } else { 1.0 - h };
@@ -266,7 +326,8 @@ impl Depth {
             size: by_place(&|i| spots.size[i]),
             depth: by_place(&|i| spots.depth[i]),
             bounded,
-            sample: patches.rows().iter().map(|&i| spots.sample[i]).collect(),
+            runs,
+            places,
             smooth_error: part(spots.error, true),
             rough_error: part(spots.error, false),
             smooth_own: part(spots.own, true),
@@ -282,25 +343,30 @@ impl Depth {
         })
     }
 
+    /// Number of spots.
+    pub fn n(&self) -> usize {
+        self.size.len()
+    }
+
     /// Departures of genes, in the rough and in the smooth part of the depth.
     ///
-    /// `counts` are spots × genes; `rates` samples × genes, a gene's expected count at size factor 1; `weights` of the
-    /// genes in the size factors.
+    /// `rates` are samples × genes, a gene's expected count at size factor 1; `weights` of the genes in the size factors.
     ///
     /// # Errors
     /// Parts of different sizes.
     pub fn departures(
         &self,
-        counts: MatRef<'_, f64>,
+        counts: Counts<'_>,
         rates: MatRef<'_, f64>,
         weights: &[f64],
     ) -> Result<(Vec<Departure>, Vec<Departure>)> {
-        self.check(counts, rates, weights)?;
-        Ok((0..counts.ncols())
+        let genes = self.check(counts, rates, weights)?;
+        Ok((0..genes)
             .into_par_iter()
-            .map(|g| {
-                let gene = self.gene(counts, rates, weights[g], g);
-                (gene.rough, gene.smooth)
+            .map_init(Gene::default, |gene, g| {
+                self.read(counts, g, gene);
+                let parts = self.gene(gene, &rates.col(g).iter().copied().collect::<Vec<_>>(), weights[g]);
+                (parts.rough, parts.smooth)
             })
             .unzip())
     }
@@ -311,90 +377,126 @@ impl Depth {
     /// Parts of different sizes; a negative tau.
     pub fn residuals(
         &self,
-        counts: MatRef<'_, f64>,
+        counts: Counts<'_>,
         rates: MatRef<'_, f64>,
         weights: &[f64],
         spread: &Spread,
     ) -> Result<Mat<f64>> {
-        self.check(counts, rates, weights)?;
+        let genes = self.check(counts, rates, weights)?;
         if spread.tau.is_nan() || spread.tau < 0.0 {
             return Err(Error::Parameter { name: "tau", value: spread.tau, must_be: "0 or more" });
         }
-        let mut out = Mat::zeros(counts.nrows(), counts.ncols());
-        out.as_mut().par_col_iter_mut().enumerate().for_each(|(g, column)| {
+        let mut out = Mat::zeros(self.places.len(), genes);
+        out.as_mut().par_col_iter_mut().enumerate().for_each_init(Gene::default, |gene, (g, column)| {
+            let rates: Vec<f64> = rates.col(g).iter().copied().collect();
+            self.read(counts, g, gene);
             if spread.tau == 0.0 && self.covariates.is_empty() {
-                self.scatter(&self.pearson(counts, rates, g).0, column.as_mat_mut());
-                return;
+                self.pearson(gene, &rates);
+            } else {
+                let parts = self.gene(gene, &rates, weights[g]);
+                self.shrink(gene, &parts, spread);
             }
-            let mut gene = self.gene(counts, rates, weights[g], g);
-            self.shrink(&mut gene, spread);
             self.scatter(&gene.residuals, column.as_mat_mut());
         });
         Ok(out)
     }
 
-    fn check(&self, counts: MatRef<'_, f64>, rates: MatRef<'_, f64>, weights: &[f64]) -> Result<()> {
-        let genes = counts.ncols();
+    /// The number of genes.
+    fn check(&self, counts: Counts<'_>, rates: MatRef<'_, f64>, weights: &[f64]) -> Result<usize> {
+        let (spots, genes) = counts.shape()?;
         let sizes = [
-            ("spots of the counts", self.size.len(), counts.nrows()),
+            ("spots of the counts", self.size.len(), spots),
             ("samples of the rates", self.n_samples, rates.nrows()),
             ("genes of the rates", genes, rates.ncols()),
             ("genes of the weights", genes, weights.len()),
         ];
         match sizes.into_iter().find(|(_, expected, got)| expected != got) {
             Some((what, expected, got)) => Err(Error::Shape { what, expected, got }),
-            None => Ok(()),
+            None => Ok(genes),
         }
     }
 
-    /// Residuals of the offset model and mu / sd, by place.
-    fn pearson(&self, counts: MatRef<'_, f64>, rates: MatRef<'_, f64>, g: usize) -> (Vec<f64>, Vec<f64>) {
-        let mut residuals = Vec::with_capacity(self.size.len());
-        let mut slopes = Vec::with_capacity(self.size.len());
-        for (place, &row) in self.patches.rows().iter().enumerate() {
-            let rate = rates[(self.sample[place], g)];
-            let mu = self.size[place] * rate;
-            let at = self.bounded[place] * rate;
-            let sd = (at * (1.0 + self.phi * at)).sqrt();
-            let (residual, slope) =
-                if mu > 0.0 { ((counts[(row, g)] - mu) / sd, mu / sd) } else { (0.0, 0.0) };
-            residuals.push(residual.clamp(-self.limit, self.limit));
-            slopes.push(slope);
+    /// The counts of a gene, by place.
+    fn read(&self, counts: Counts<'_>, g: usize, gene: &mut Gene) {
+        gene.counts.clear();
+        match counts {
+            Counts::Dense(counts) => {
+                let column = counts.col(g);
+                gene.counts.extend(self.patches.rows().iter().map(|&row| column[row]));
+            }
+            Counts::Sparse { starts, rows, values, .. } => {
+                gene.counts.resize(self.places.len(), 0.0);
+                let own = starts[g] as usize..starts[g + 1] as usize;
+                for (&row, &value) in rows[own.clone()].iter().zip(&values[own]) {
+                    gene.counts[self.places[row as usize]] = value;
+                }
+            }
         }
-        (residuals, slopes)
     }
 
-    fn gene(&self, counts: MatRef<'_, f64>, rates: MatRef<'_, f64>, weight: f64, g: usize) -> Gene {
+    /// Residuals of the offset model and mu / sd. `rates` of the gene, by sample.
+    fn pearson(&self, gene: &mut Gene, rates: &[f64]) {
+        let (limit, phi) = (self.limit, self.phi);
+        for values in [&mut gene.residuals, &mut gene.slopes] {
+            values.clear();
+            values.resize(self.size.len(), 0.0);
+        }
+        for (sample, range) in &self.runs {
+            let rate = rates[*sample];
+            let (size, bounded) = (&self.size[range.clone()], &self.bounded[range.clone()]);
+            let counts = &gene.counts[range.clone()];
+            let (residuals, slopes) = (&mut gene.residuals[range.clone()], &mut gene.slopes[range.clone()]);
+            vectorized!(for ((size, bounded), (count, (residual, slope))) in
+                size.iter().zip(bounded).zip(counts.iter().zip(residuals.iter_mut().zip(slopes.iter_mut())))
+            {
+                let mu = size * rate;
+                let at = bounded * rate;
+                let sd = (at * (1.0 + phi * at)).sqrt();
+                let known = mu > 0.0;
+                *residual = if known { ((count - mu) / sd).clamp(-limit, limit) } else { 0.0 };
+                *slope = if known { mu / sd } else { 0.0 };
+            });
+        }
+    }
+
+    /// A gene's vectors, from its counts, and its departure.
+    fn gene(&self, gene: &mut Gene, rates: &[f64], weight: f64) -> Parts {
         let n = self.size.len();
-        let (mut residuals, slopes) = self.pearson(counts, rates, g);
+        self.pearson(gene, rates);
+        let Gene { residuals, slopes, direction, smooth_residuals, smooth_direction, .. } = gene;
         // the direction of a departure, beside a level of its own for each sample
-        let mut weights = vec![0.0; self.n_samples];
-        let mut middle = vec![0.0; self.n_samples];
-        for (place, w) in slopes.iter().enumerate() {
-            weights[self.sample[place]] += w * w;
-            middle[self.sample[place]] += w * w * self.depth[place];
+        let mut sums = vec![[0.0; 2]; self.n_samples];
+        for (sample, range) in &self.runs {
+            let [mut weight, mut middle] = sums[*sample];
+            for (w, depth) in slopes[range.clone()].iter().zip(&self.depth[range.clone()]) {
+                weight += w * w;
+                middle += w * w * depth;
+            }
+            sums[*sample] = [weight, middle];
         }
-        for (middle, weight) in middle.iter_mut().zip(&weights) {
-            *middle = if *weight > 0.0 { *middle / weight } else { 0.0 };
+        direction.clear();
+        for (sample, range) in &self.runs {
+            let [weight, middle] = sums[*sample];
+            let middle = if weight > 0.0 { middle / weight } else { 0.0 };
+            let pairs = self.depth[range.clone()].iter().zip(&slopes[range.clone()]);
+            direction.extend(pairs.map(|(depth, w)| (depth - middle) * w));
         }
-        let mut direction: Vec<f64> =
-            (0..n).map(|place| (self.depth[place] - middle[self.sample[place]]) * slopes[place]).collect();
-        let means = self.centre(&mut residuals);
-        self.centre(&mut direction);
+        let means = self.centre(residuals);
+        self.centre(direction);
         for covariate in &self.covariates {
-            subtract(&mut residuals, covariate);
-            subtract(&mut direction, covariate);
+            subtract(residuals, covariate);
+            subtract(direction, covariate);
         }
-        let mut smooth_residuals = vec![0.0; n];
-        let mut smooth_direction = vec![0.0; n];
-        self.patches.smooth(&residuals, &mut smooth_residuals);
-        self.patches.smooth(&direction, &mut smooth_direction);
+        smooth_residuals.resize(n, 0.0);
+        smooth_direction.resize(n, 0.0);
+        self.patches.smooth(residuals, smooth_residuals);
+        self.patches.smooth(direction, smooth_direction);
 
         let (mut rough, mut smooth) = ([0.0; 2], [0.0; 2]);
         let mut rest = 0.0;
-        for place in 0..n {
-            let (rp, ep) = (smooth_residuals[place], smooth_direction[place]);
-            let (rh, eh) = (residuals[place] - rp, direction[place] - ep);
+        let smooth_parts = smooth_residuals.iter().zip(&*smooth_direction);
+        for ((rp, ep), (residual, e)) in smooth_parts.zip(residuals.iter().zip(&*direction)) {
+            let (rh, eh) = (residual - rp, e - ep);
             rough[0] += eh * eh;
             rough[1] += eh * rh;
             smooth[0] += ep * ep;
@@ -406,14 +508,19 @@ impl Depth {
         let variance = if known {
             (rest - explained).max(0.0) / self.freedom
         } else {
-            dot(&residuals, &residuals) / (n as f64 - 1.0)
+            dot(residuals, residuals) / (n as f64 - 1.0)
         };
         let departure = |part: [f64; 2], error: &[f64], own: &[f64]| {
             let (mut noise, mut itself) = (0.0, 0.0);
-            for place in 0..n {
-                let w = slopes[place];
-                noise += w * w * error[place];
-                itself += self.size[place] * rates[(self.sample[place], g)] * own[place];
+            for (sample, range) in &self.runs {
+                let rate = rates[*sample];
+                let own = self.size[range.clone()].iter().zip(&own[range.clone()]);
+                for ((w, error), (size, own)) in
+                    slopes[range.clone()].iter().zip(&error[range.clone()]).zip(own)
+                {
+                    noise += w * w * error;
+                    itself += size * rate * own;
+                }
             }
             let [energy, product] = part;
             Departure { energy, signal: energy - noise, product: product + noise - weight * itself, variance }
@@ -424,29 +531,29 @@ impl Depth {
         }
         let of_smooth = departure(smooth, &self.smooth_error, &self.smooth_own);
         // the test does not look at the means, but pictures do
-        for (place, residual) in residuals.iter_mut().enumerate() {
-            *residual += means[self.sample[place]];
+        for (sample, range) in &self.runs {
+            residuals[range.clone()].iter_mut().for_each(|residual| *residual += means[*sample]);
         }
-        Gene { residuals, direction, smooth_residuals, smooth_direction, rough: of_rough, smooth: of_smooth }
+        Parts { rough: of_rough, smooth: of_smooth }
     }
 
     /// Takes what depth explains out of a gene's residuals.
-    fn shrink(&self, gene: &mut Gene, spread: &Spread) {
+    fn shrink(&self, gene: &mut Gene, parts: &Parts, spread: &Spread) {
         let tau2 = spread.tau * spread.tau;
         // mean and variance of the departure given the rough part
-        let (mean, variance) = if spread.rough_is_known && gene.rough.is_known() {
-            let se2 = gene.rough.square_error();
+        let (mean, variance) = if spread.rough_is_known && parts.rough.is_known() {
+            let se2 = parts.rough.square_error();
             let kept = if tau2.is_finite() { tau2 / (tau2 + se2) } else { 1.0 };
-            (kept * gene.rough.value(), kept * se2)
+            (kept * parts.rough.value(), kept * se2)
         } else {
             (0.0, tau2)
         };
-        let energy = gene.smooth.energy;
+        let energy = parts.smooth.energy;
         if mean != 0.0 {
             gene.residuals.iter_mut().zip(&gene.direction).for_each(|(r, e)| *r -= mean * e);
         }
-        if variance > 0.0 && energy > 0.0 && gene.smooth.variance > 0.0 {
-            let left = 1.0 / (1.0 + variance * energy / gene.smooth.variance).sqrt();
+        if variance > 0.0 && energy > 0.0 && parts.smooth.variance > 0.0 {
+            let left = 1.0 / (1.0 + variance * energy / parts.smooth.variance).sqrt();
             let along = dot(&gene.smooth_direction, &gene.smooth_residuals) / energy;
             let excess = (1.0 - left) * (along - mean);
             gene.residuals.iter_mut().zip(&gene.smooth_direction).for_each(|(r, e)| *r -= excess * e);
@@ -456,13 +563,17 @@ impl Depth {
     /// Takes the samples' means out, and gives them.
     fn centre(&self, values: &mut [f64]) -> Vec<f64> {
         let mut sums = vec![0.0; self.n_samples];
-        let mut sizes = vec![0.0; self.n_samples];
-        for (value, &sample) in values.iter().zip(&self.sample) {
-            sums[sample] += value;
-            sizes[sample] += 1.0;
+        let mut sizes = vec![0; self.n_samples];
+        for (sample, range) in &self.runs {
+            // one after the other, wherever runs begin
+            sums[*sample] = values[range.clone()].iter().fold(sums[*sample], |sum, value| sum + value);
+            sizes[*sample] += range.len();
         }
-        let means: Vec<f64> = sums.iter().zip(&sizes).map(|(sum, size)| sum / f64::max(*size, 1.0)).collect();
-        values.iter_mut().zip(&self.sample).for_each(|(value, &sample)| *value -= means[sample]);
+        let means: Vec<f64> =
+            sums.iter().zip(&sizes).map(|(sum, &size)| sum / f64::max(size as f64, 1.0)).collect();
+        for (sample, range) in &self.runs {
+            values[range.clone()].iter_mut().for_each(|value| *value -= means[*sample]);
+        }
         means
     }
 
@@ -565,8 +676,9 @@ mod tests {
         tissue.floor = vec![0.9, 0.0];
         let depth = tissue.depth(0.3, 0);
         let weights = vec![0.5; 12];
-        let got =
-            depth.residuals(tissue.counts.as_ref(), tissue.rates.as_ref(), &weights, &spread(0.0)).unwrap();
+        let got = depth
+            .residuals(Counts::Dense(tissue.counts.as_ref()), tissue.rates.as_ref(), &weights, &spread(0.0))
+            .unwrap();
         for g in 0..12 {
             for i in 0..N {
                 let s = tissue.sample[i];
@@ -580,7 +692,8 @@ mod tests {
         let mut counts = Mat::zeros(N, 1);
         counts[(3, 0)] = 1e9;
         let rates = Mat::from_fn(2, 1, |s, _| s as f64);
-        let got = depth.residuals(counts.as_ref(), rates.as_ref(), &[0.0], &spread(0.0)).unwrap();
+        let got =
+            depth.residuals(Counts::Dense(counts.as_ref()), rates.as_ref(), &[0.0], &spread(0.0)).unwrap();
         assert_eq!((got[(0, 0)], got[(3, 0)]), (0.0, (N as f64).sqrt()));
     }
 
@@ -591,8 +704,9 @@ mod tests {
         let depth = tissue.depth(0.3, 1);
         let weights: Vec<f64> = (0..12).map(|g| 1.0 / (1.0 + g as f64)).collect();
         let (counts, rates) = (tissue.counts.as_ref(), tissue.rates.as_ref());
-        let (rough, smooth) = depth.departures(counts, rates, &weights).unwrap();
-        let got = depth.residuals(counts, rates, &weights, &spread(0.2)).unwrap();
+        let all = Counts::Dense(counts);
+        let (rough, smooth) = depth.departures(all, rates, &weights).unwrap();
+        let got = depth.residuals(all, rates, &weights, &spread(0.2)).unwrap();
 
         let patches = Patches::new(tissue.coords.as_ref(), &tissue.sample).unwrap();
         let projection = Mat::from_fn(N, N, |i, j| {
@@ -694,8 +808,9 @@ mod tests {
         let rates = Mat::from_fn(1, 1, |_, _| 1.5);
         let free =
             Spread { tau: f64::INFINITY, rough: f64::INFINITY, smooth: f64::INFINITY, rough_is_known: false };
-        let got = model.residuals(counts.as_ref(), rates.as_ref(), &[0.0], &free).unwrap();
-        let offset = model.residuals(counts.as_ref(), rates.as_ref(), &[0.0], &spread(0.0)).unwrap();
+        let got = model.residuals(Counts::Dense(counts.as_ref()), rates.as_ref(), &[0.0], &free).unwrap();
+        let offset =
+            model.residuals(Counts::Dense(counts.as_ref()), rates.as_ref(), &[0.0], &spread(0.0)).unwrap();
         let w: Vec<f64> = size.iter().map(|s| (1.5 * s / (1.0 + 0.75 * s)).sqrt()).collect();
         let middle = w.iter().zip(&depth).map(|(w, d)| w * w * d).sum::<f64>() / dot(&w, &w);
         let mut e: Vec<f64> = w.iter().zip(&depth).map(|(w, d)| w * (d - middle)).collect();
@@ -713,12 +828,52 @@ mod tests {
         let depth = tissue.depth(0.3, 1);
         let weights = vec![0.3; 12];
         let (counts, rates) = (tissue.counts.as_ref(), tissue.rates.as_ref());
-        let whole = depth.residuals(counts, rates, &weights, &spread(0.15)).unwrap();
+        let whole = depth.residuals(Counts::Dense(counts), rates, &weights, &spread(0.15)).unwrap();
         for g in [0, 5, 11] {
             let one = depth
-                .residuals(counts.subcols(g, 1), rates.subcols(g, 1), &weights[g..=g], &spread(0.15))
+                .residuals(
+                    Counts::Dense(counts.subcols(g, 1)),
+                    rates.subcols(g, 1),
+                    &weights[g..=g],
+                    &spread(0.15),
+                )
                 .unwrap();
             assert_eq!(one.col(0), whole.col(g));
+        }
+    }
+
+    #[test]
+    fn sparse_counts_are_the_same_counts() {
+        let tissue = tissue(12);
+        let depth = tissue.depth(0.3, 1);
+        let weights = vec![0.3; 12];
+        let rates = tissue.rates.as_ref();
+        let (mut starts, mut rows, mut values) = (vec![0], Vec::new(), Vec::new());
+        for column in tissue.counts.col_iter() {
+            for (i, &count) in column.iter().enumerate().filter(|(_, count)| **count != 0.0) {
+                rows.push(i as i32);
+                values.push(count);
+            }
+            starts.push(rows.len() as i32);
+        }
+        let sparse = Counts::Sparse { spots: N, starts: &starts, rows: &rows, values: &values };
+        let dense = Counts::Dense(tissue.counts.as_ref());
+        assert_eq!(
+            depth.departures(sparse, rates, &weights).unwrap(),
+            depth.departures(dense, rates, &weights).unwrap()
+        );
+        assert_eq!(
+            depth.residuals(sparse, rates, &weights, &spread(0.15)).unwrap(),
+            depth.residuals(dense, rates, &weights, &spread(0.15)).unwrap()
+        );
+        let damaged = [
+            Counts::Sparse { spots: 3, starts: &starts, rows: &rows, values: &values },
+            Counts::Sparse { spots: N, starts: &starts[1..], rows: &rows, values: &values },
+            Counts::Sparse { spots: N, starts: &starts, rows: &rows[1..], values: &values },
+            Counts::Sparse { spots: N, starts: &[], rows: &rows, values: &values },
+        ];
+        for counts in damaged {
+            assert!(depth.departures(counts, rates, &weights).is_err());
         }
     }
 
@@ -767,9 +922,18 @@ mod tests {
         assert!(Depth::new(patches(), Spots { depth: &zero[1..], ..good }).is_err());
         assert!(Depth::new(patches(), Spots { phi: f64::NAN, ..good }).is_err());
         let depth = Depth::new(patches(), good).unwrap();
-        let (counts, rates) = (tissue.counts.as_ref(), tissue.rates.as_ref());
+        let (counts, rates) = (Counts::Dense(tissue.counts.as_ref()), tissue.rates.as_ref());
         assert!(depth.departures(counts, rates, &[1.0]).is_err());
-        assert!(depth.residuals(counts.subrows(1, 7), rates, &[1.0; 3], &spread(0.1)).is_err());
+        assert!(
+            depth
+                .residuals(
+                    Counts::Dense(tissue.counts.as_ref().subrows(1, 7)),
+                    rates,
+                    &[1.0; 3],
+                    &spread(0.1)
+                )
+                .is_err()
+        );
         assert!(depth.residuals(counts, rates, &[1.0; 3], &spread(-0.1)).is_err());
     }
 }

@@ -86,7 +86,7 @@ impl Patches {
             && starts.last() == Some(&n)
             && starts.windows(2).all(|w| w[0] < w[1]);
         let width = basis.len() / n.max(1);
-        if !whole || width * n != basis.len() || width > MOST_FUNCTIONS {
+        if !whole || width * n != basis.len() || !(2..=MOST_FUNCTIONS).contains(&width) {
             return Err(Error::Damaged("patches"));
         }
         Ok(Self { rows, starts, basis, width })
@@ -129,18 +129,24 @@ impl Patches {
 
     /// The smooth part of values by place.
     pub fn smooth(&self, values: &[f64], smooth: &mut [f64]) {
-        let mut sums = [0.0; MOST_FUNCTIONS];
+        match self.width {
+            2 => self.smooth_by::<2>(values, smooth),
+            3 => self.smooth_by::<3>(values, smooth),
+            _ => self.smooth_by::<MOST_FUNCTIONS>(values, smooth),
+        }
+    }
+
+    fn smooth_by<const WIDTH: usize>(&self, values: &[f64], smooth: &mut [f64]) {
         for range in self.ranges() {
-            let basis = &self.basis[range.start * self.width..range.end * self.width];
-            let sums = &mut sums[..self.width];
-            sums.fill(0.0);
-            for (q, value) in basis.chunks_exact(self.width).zip(&values[range.clone()]) {
-                for (sum, q) in sums.iter_mut().zip(q) {
-                    *sum += q * value;
+            let basis = self.basis[range.start * WIDTH..range.end * WIDTH].chunks_exact(WIDTH);
+            let mut sums = [0.0; WIDTH];
+            for (q, value) in basis.clone().zip(&values[range.clone()]) {
+                for k in 0..WIDTH {
+                    sums[k] += q[k] * value;
                 }
             }
-            for (q, smooth) in basis.chunks_exact(self.width).zip(&mut smooth[range]) {
-                *smooth = q.iter().zip(sums.iter()).map(|(q, sum)| q * sum).sum();
+            for (q, smooth) in basis.zip(&mut smooth[range]) {
+                *smooth = (0..WIDTH).map(|k| q[k] * sums[k]).sum();
             }
         }
     }
