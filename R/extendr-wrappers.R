@@ -6,7 +6,8 @@ rust_silence_panics <- function() .Call(wrap__rust_silence_panics)
 #' @noRd
 rust_patches <- function(coords, sample) .Call(wrap__rust_patches, coords, sample)
 
-#' How far genes depart from being proportional to depth, in its rough and in its smooth part.
+#' How far genes depart from being proportional to depth, in its rough and in its smooth part. `counts` are a matrix, or
+#' a list of the parts `starts`, `rows` (from 0) and `values` of a sparse one.
 #' @noRd
 rust_departures <- function(depth, counts, rates, weights, threads) .Call(wrap__rust_departures, depth, counts, rates, weights, threads)
 

@@ -133,7 +133,8 @@
 #'   Above, `"pivoted_cholesky"` where the rank is affordable (5,000), otherwise `"krylov"`; between the two,
 #'   where neither will do, factors that leave up to 1e-7 of the trace. Rough kernels (`"matern32"`) that are
 #'   too wide for `"krylov"` are `"exact"` up to 10,000 spots: minutes and up to 800 MB for each of them.
-#'   Periods of the PER kernel that are too short (below about 4 spacings with 6,000 spots) are left out, with
+#'   Periods of the PER kernel from about a tenth of the side on are `"interpolated"` there, shorter ones have
+#'   `"landmarks"`, and those that are too short (below about 4 spacings with 6,000 spots) are left out, with
 #'   a warning. Above 5,000 spots p-values of SE kernels come from the forms of `"grid"`, whatever has the
 #'   likelihood. From 20,000 spots on `"grid"` for SE kernels, unless `fit` asks for likelihoods; then, and
 #'   for PER kernels, `"interpolated"`.

@@ -119,13 +119,14 @@ test_that("above 5,000 spots periods that are too short are left out and named, 
     model_search(y, coords, rownames(y), normalization = "none", threads = 2, progress = FALSE, ...)
   }
   expect_warning(
-    models <- search(lengthscales = c(0.5, 12, 25, 60)),
+    models <- search(lengthscales = c(0.5, 6, 12, 25, 60)),
     "1 kernel is too short for 5250 spots.*1 period of the .*PER.* kernel: 0.5",
     class = "patina_warning_kernels"
   )
   kernels <- attr(models, "patina")$kernels
-  expect_identical(kernels$model, rep(c("SE", "PER", "linear"), c(4, 3, 1)))
-  expect_identical(kernels$engine[5:7], rep("landmarks", 3))
+  expect_identical(kernels$model, rep(c("SE", "PER", "linear"), c(5, 4, 1)))
+  # a lattice for the shortest would have more nodes than there are spots
+  expect_identical(kernels$engine[6:9], c("landmarks", rep("interpolated", 3)))
   expect_identical(models$model[2], "linear")
   expect_false(anyNA(models$loglik))
   expect_equal(rowSums(models[c("prob_SE", "prob_PER", "prob_linear")]), c(1, 1))

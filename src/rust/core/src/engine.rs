@@ -54,9 +54,10 @@ const RANK_MARGIN: (usize, usize) = (5, 4);
 /// Bound on the rank of a kernel that is not positive semidefinite, whose cost grows as n² r.
 const INDEFINITE_RANK_LIMIT: usize = 1600;
 
-/// From so many locations on smooth kernels are interpolated from a lattice, with steps of so many radians up to the wave
-/// number where their spectral density is this share of its largest: 2/5 of a lengthscale, a tenth of a period. An
-/// interpolated kernel is then off by 5e-4 of its size, in three dimensions by 1.5e-3.
+/// From so many locations on smooth kernels are interpolated from a lattice (periodic ones from [`DENSE_LIMIT`] on, where
+/// one lattice is affordable), with steps of so many radians up to the wave number where their spectral density is this
+/// share of its largest: 2/5 of a lengthscale, a tenth of a period. An interpolated kernel is then off by 5e-4 of its
+/// size, in three dimensions by 1.5e-3.
 const INTERPOLATED_FROM: usize = GRID_FROM;
 const STEP: (f64, f64) = (0.63, 0.29);
 
@@ -401,7 +402,17 @@ impl<'a> Site<'a> {
             };
         }
         if !kernel.is_psd() {
-            return self.rayleigh_ritz(kernel, Choice::Unsupported(Reason::TooFine));
+            let ritz = self.rayleigh_ritz(kernel, Choice::Unsupported(Reason::TooFine));
+            return match self.step(kernel) {
+                Some((step, _)) if !request.eigenpairs && self.is_affordable(kernel, step, f64::INFINITY) => {
+                    Choice::Spectrum(How::Interpolated {
+                        step,
+                        tile: f64::INFINITY,
+                        otherwise: Box::new(ritz),
+                    })
+                }
+                _ => ritz,
+            };
         }
         let limit = RANK_LIMIT.min((WORK_LIMIT / n as f64).sqrt() as usize);
         if kernel.band(CHOLESKY_TOLERANCE, self.locations.dim()).is_none() {
@@ -420,8 +431,7 @@ impl<'a> Site<'a> {
             return Choice::Krylov { width: Width::Narrow, apart: self.apart(kernel, true) };
         }
         let too_fine = Choice::Unsupported(Reason::TooFine);
-        let Some((length, wave_number)) = kernel.band(STEP.1, self.locations.dim()) else { return too_fine };
-        let step = STEP.0 * length / wave_number;
+        let Some((step, length)) = self.step(kernel) else { return too_fine };
         // A kernel that never ends cannot be cut.
         let ends = kernel.reach(CUTOFF.ln()).is_some();
         let sides = TILES.iter().filter(|_| ends).map(|lengths| lengths * length);
@@ -429,6 +439,12 @@ impl<'a> Site<'a> {
             std::iter::once(f64::INFINITY).chain(sides).find(|&tile| self.is_affordable(kernel, step, tile));
         let Some(tile) = tile else { return too_fine };
         Choice::Spectrum(How::Interpolated { step, tile, otherwise: Box::new(too_fine) })
+    }
+
+    /// The step of a lattice for a smooth kernel, and the kernel's length.
+    fn step(&self, kernel: Kernel) -> Option<(f64, f64)> {
+        let (length, wave_number) = kernel.band(STEP.1, self.locations.dim())?;
+        Some((STEP.0 * length / wave_number, length))
     }
 
     /// See [`NODES`] and [`STORED`].
@@ -639,11 +655,11 @@ mod tests {
         assert_eq!(names(&kernels, 900, auto), [dense; 6]);
         let low_rank = ("cholesky", "dense");
         assert_eq!(names(&kernels, 1100, auto), [narrow, dense, low_rank, dense, dense, low_rank]);
-        let (factor, ritz) = (("cholesky", "dense"), ("rayleigh_ritz", "too fine"));
+        let (factor, waves) = (("cholesky", "dense"), ("interpolated", "too fine"));
         let (too_fine, too_large) = (("too fine", "too fine"), ("too large", "too large"));
         assert_eq!(
             names(&kernels, 5100, auto),
-            [narrow, krylov, factor, ritz, too_fine, ("cholesky", "too large")]
+            [narrow, krylov, factor, waves, too_fine, ("cholesky", "too large")]
         );
         // Where eigenpairs are needed a sparse matrix will not do.
         let spectra = Request::eigenpairs(Approximation::Auto);

@@ -1,7 +1,7 @@
 //! Eigenpairs of kernels that are smooth but not positive semidefinite (the cosine), without their n × n matrix.
 //!
 //! A Nyström basis (Williams & Seeger 2001): the columns of K at landmarks, spread over the tissue, span all of K once
-//! there are twice as many of them as eigenvalues that matter. Then the Rayleigh-Ritz method: in an orthonormal basis Q
+//! there are half as many again as eigenvalues that matter. Then the Rayleigh-Ritz method: in an orthonormal basis Q
 //! of them K is the small matrix QᵀKQ, whose eigenpairs are K's. What Q misses is measured by products with random
 //! vectors.
 
@@ -55,7 +55,7 @@ pub(crate) fn eigenpairs(kernel: &KernelAt<'_>, tree: &KdTree, tolerance: f64) -
         let (values, vectors) = eigen(block.as_ref()).ok_or_else(failed)?;
         let least = NEGLIGIBLE_EIGENVALUE * values.iter().fold(0.0_f64, |most, v| most.max(v.abs()));
         let kept: Vec<usize> = (0..count).filter(|&k| values[k].abs() > least).collect();
-        if kept.len() <= count / 2 {
+        if 3 * kept.len() <= 2 * count {
             // The landmarks' eigenvectors, extended to all locations, are nearly orthogonal.
             let extend = Mat::from_fn(count, kept.len(), |i, k| vectors[(i, kept[k])] / values[kept[k]]);
             let mut basis = by_rows(n, kept.len(), CHUNK, |rows, out| {
