@@ -22,7 +22,7 @@ summarize_counts <- function(input, call = rlang::caller_env(), arg = "x", tick 
     bad <- c(bad, genes[not_counts(block)])
     ok <- gene_status(block) == "ok"
     testable[genes] <- ok
-    totals <- totals + Matrix::rowSums(block[, ok, drop = FALSE])
+    totals <- totals + Matrix::rowSums(if (all(ok)) block else block[, ok, drop = FALSE])
     for (i in seq_along(rows)) {
       part <- if (length(rows) == 1L) block else block[rows[[i]], , drop = FALSE]
       sums[i, genes] <- Matrix::colSums(part)
@@ -119,11 +119,15 @@ gene_status <- function(block) {
   status <- rep("ok", ncol(block))
   if (methods::is(block, "sparseMatrix")) {
     # a gene without a single zero is looked at as a dense one; any other is constant if it is zero
-    entries <- block
-    entries@x <- as.double(!is.finite(block@x))
-    non_finite <- Matrix::colSums(entries) > 0
-    entries@x <- as.double(is.na(block@x) | block@x != 0)
-    non_zero <- Matrix::colSums(entries)
+    columns_with <- function(which) {
+      if (all(which)) {
+        return(diff(block@p))
+      }
+      columns <- findInterval(which(which) - 1L, block@p[-1L]) + 1L
+      tabulate(columns, ncol(block))
+    }
+    non_finite <- columns_with(!is.finite(block@x)) > 0
+    non_zero <- columns_with(is.na(block@x) | block@x != 0)
     full <- which(non_zero == nrow(block))
     status[full] <- gene_status(as.matrix(block[, full, drop = FALSE]))
     status[non_zero == 0] <- "all-zero"

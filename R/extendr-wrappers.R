@@ -11,6 +11,10 @@ rust_patches <- function(coords, sample) .Call(wrap__rust_patches, coords, sampl
 #' @noRd
 rust_departures <- function(depth, counts, rates, weights, threads) .Call(wrap__rust_departures, depth, counts, rates, weights, threads)
 
+#' Sums of counts, given as in `rust_departures()`, over groups of spots, counted from 1: groups × genes.
+#' @noRd
+rust_group_sums <- function(counts, group, groups, threads) .Call(wrap__rust_group_sums, counts, group, groups, threads)
+
 #' The spread of departures over genes.
 #' @noRd
 rust_spread <- function(rough, smooth) .Call(wrap__rust_spread, rough, smooth)

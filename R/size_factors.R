@@ -32,7 +32,7 @@ find_size_factors <- function(input, summary, patches, size_factors, run) {
   none <- identical(size_factors, "none")
   size <- if (none) rep(1, input$n_spots) else given_size_factors(size_factors, input, run$call)
   tick <- progress_bar(run$progress, "Finding overdispersion", length(input$genes))
-  fit <- weigh_counts(input, summary, exact_size(size), patches, 0, summary$testable, tick)
+  fit <- weigh_counts(input, summary, exact_size(size), patches, 0, summary$testable, run, tick)
   nothing <- numeric(input$n_spots)
   list(
     kind = if (none) "none" else known$kind %||% "given",
@@ -140,7 +140,7 @@ robust_size_factors <- function(input, summary, patches, run) {
     fit <- list(totals = totals, phi = max((summary$phi - summary$depth) / (1 + summary$depth), 0))
     tick <- progress_bar(run$progress, "Finding size factors", 2 * length(input$genes))
     for (pass in 1:2) {
-      fit <- weigh_counts(input, summary, exact_size(fit$totals), patches, fit$phi, among, tick)
+      fit <- weigh_counts(input, summary, exact_size(fit$totals), patches, fit$phi, among, run, tick)
     }
     size <- exact_size(fit$totals)
     counted_size_factors("robust", input, summary, size, fit$totals, fit$weights, fit$phi)
@@ -199,14 +199,14 @@ expected_rates <- function(input, summary, size) {
 #' @param size Size factors, from `exact_size()`.
 #' @param phi The least overdispersion that a gene is given.
 #' @param among Which genes count.
+#' @param run From `new_run()`.
 #' @param tick Is told how many genes were done.
 #' @returns A list: `totals` by spot, `weights` by gene, and `phi`, what the genes share.
 #' @noRd
-weigh_counts <- function(input, summary, size, patches, phi, among, tick = no_tick) {
+weigh_counts <- function(input, summary, size, patches, phi, among, run, tick = no_tick) {
   n <- input$n_spots
   sample <- sample_codes(input)
   spots <- indicator(sample, size)
-  patch <- indicator(patches$patch)
   patch_size <- as.vector(rowsum(size, patches$patch))
   patch_sums <- indicator(sample[match(seq_along(patch_size), patches$patch)], patch_size)
   rates <- expected_rates(input, summary, size)
@@ -234,7 +234,14 @@ weigh_counts <- function(input, summary, size, patches, phi, among, tick = no_ti
     block <- input_sparse_block(input, genes) %||% input_block(input, genes)
     rate <- rates[, genes, drop = FALSE]
     by_spot <- excess(summary$squares[genes], as.matrix(spots %*% block), rate, size, spots)
-    in_patches <- as.matrix(patch %*% block)
+    in_patches <- call_rust(
+      rust_group_sums,
+      as_counts(block),
+      patches$patch,
+      length(patch_size),
+      run$threads,
+      call = run$call
+    )
     by_patch <- excess(
       colSums(in_patches^2),
       as.matrix(patch_sums %*% in_patches),

@@ -1,11 +1,11 @@
 //! Residuals of counts beside depth. What all genes share comes from R as a list of plain vectors, so that it can go to
 //! other processes.
 
-use crate::convert::{matrix, message};
+use crate::convert::{matrix, message, to_r};
 use crate::run::in_pool;
 use extendr_api::prelude::*;
 use extendr_api::{Error, Result};
-use patina_core::depth::{Counts, Departure, Depth, Spots, Spread};
+use patina_core::depth::{Counts, Departure, Depth, Spots, Spread, group_sums};
 use patina_core::patches::Patches;
 
 /// Patches of neighbouring spots: `rows`, `starts` and `basis`, counted from 0. Samples counted from 1.
@@ -30,16 +30,9 @@ fn rust_departures(
 ) -> Result<List> {
     let depth = read_depth(&depth)?;
     let rates = matrix(&rates);
-    let (rough, smooth) = if let Some(counts) = counts.as_list() {
-        let (starts, rows) = (integers(&counts, "starts")?, integers(&counts, "rows")?);
-        let values = doubles(&counts, "values")?;
-        let counts = Counts::Sparse { spots: depth.n(), starts: &starts, rows: &rows, values: &values };
-        in_pool(threads, || depth.departures(counts, rates, weights))?
-    } else {
-        let counts: RMatrix<f64> = counts.try_into()?;
-        let counts = Counts::Dense(matrix(&counts));
-        in_pool(threads, || depth.departures(counts, rates, weights))?
-    };
+    let (rough, smooth) = with_counts(counts, depth.n(), |counts| {
+        in_pool(threads, || depth.departures(counts, rates, weights))
+    })?;
     let columns = |all: &[Departure]| {
         let column = |of: &dyn Fn(&Departure) -> f64| all.iter().map(of).collect::<Vec<f64>>();
         list!(
@@ -82,6 +75,27 @@ fn rust_depth_residuals(
     let spread = Spread { tau, rough: tau, smooth: tau, rough_is_known };
     let residuals = in_pool(threads, || depth.residuals(counts, rates, weights, &spread))?;
     Ok(RMatrix::new_matrix(residuals.nrows(), residuals.ncols(), |i, j| residuals[(i, j)]))
+}
+
+/// Sums of counts, given as in `rust_departures()`, over groups of spots, counted from 1: groups × genes.
+/// @noRd
+#[extendr]
+fn rust_group_sums(counts: Robj, group: &[i32], groups: i32, threads: i32) -> Result<RMatrix<f64>> {
+    let (group, groups) = (samples(group), groups.max(0) as usize);
+    let sums =
+        with_counts(counts, group.len(), |counts| in_pool(threads, || group_sums(counts, &group, groups)))?;
+    Ok(to_r(sums.as_ref()))
+}
+
+/// Does something with counts, a matrix or the parts of a sparse one.
+fn with_counts<T>(counts: Robj, spots: usize, work: impl FnOnce(Counts<'_>) -> Result<T>) -> Result<T> {
+    if let Some(parts) = counts.as_list() {
+        let (starts, rows) = (integers(&parts, "starts")?, integers(&parts, "rows")?);
+        let values = doubles(&parts, "values")?;
+        return work(Counts::Sparse { spots, starts: &starts, rows: &rows, values: &values });
+    }
+    let counts: RMatrix<f64> = counts.try_into()?;
+    work(Counts::Dense(matrix(&counts)))
 }
 
 fn read_depth(list: &List) -> Result<Depth> {
@@ -139,6 +153,7 @@ extendr_module! {
     mod depth;
     fn rust_patches;
     fn rust_departures;
+    fn rust_group_sums;
     fn rust_spread;
     fn rust_depth_residuals;
 }

@@ -261,6 +261,35 @@ impl Counts<'_> {
     }
 }
 
+/// Sums of counts over groups of spots: groups × genes. `group` has a number below `groups` for each spot.
+///
+/// # Errors
+/// Parts of different sizes.
+pub fn group_sums(counts: Counts<'_>, group: &[usize], groups: usize) -> Result<Mat<f64>> {
+    let (spots, genes) = counts.shape()?;
+    if group.len() != spots {
+        return Err(Error::Shape { what: "groups of spots", expected: spots, got: group.len() });
+    }
+    if group.iter().any(|&group| group >= groups) {
+        return Err(Error::Damaged("groups of spots"));
+    }
+    let mut sums = Mat::zeros(groups, genes);
+    sums.as_mut().par_col_iter_mut().enumerate().for_each(|(g, mut sums)| match counts {
+        Counts::Dense(counts) => {
+            for (&group, count) in group.iter().zip(counts.col(g).iter()) {
+                sums[group] += count;
+            }
+        }
+        Counts::Sparse { starts, rows, values, .. } => {
+            let own = starts[g] as usize..starts[g + 1] as usize;
+            for (&row, count) in rows[own.clone()].iter().zip(&values[own]) {
+                sums[group[row as usize]] += count;
+            }
+        }
+    });
+    Ok(sums)
+}
+
 /// One gene's vectors, by place; room that the next gene uses again.
 #[derive(Default)]
 struct Gene {
@@ -866,6 +895,14 @@ mod tests {
             depth.residuals(sparse, rates, &weights, &spread(0.15)).unwrap(),
             depth.residuals(dense, rates, &weights, &spread(0.15)).unwrap()
         );
+        let groups: Vec<usize> = (0..N).map(|i| (7 * i) % 11).collect();
+        let sums = group_sums(sparse, &groups, 11).unwrap();
+        assert_eq!(sums, group_sums(dense, &groups, 11).unwrap());
+        let expected = |k: usize, g: usize| -> f64 {
+            (0..N).filter(|&i| groups[i] == k).map(|i| tissue.counts[(i, g)]).sum()
+        };
+        assert_eq!(sums, Mat::from_fn(11, 12, expected));
+        assert!(group_sums(sparse, &groups, 10).is_err() && group_sums(sparse, &groups[1..], 11).is_err());
         let damaged = [
             Counts::Sparse { spots: 3, starts: &starts, rows: &rows, values: &values },
             Counts::Sparse { spots: N, starts: &starts[1..], rows: &rows, values: &values },
