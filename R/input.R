@@ -382,7 +382,7 @@ input_block <- function(input, genes, call = NULL) {
       numeric(input$n_spots)
     ),
     dense = t(input$values[genes, , drop = FALSE]),
-    sparse = as.matrix(input$values[, genes, drop = FALSE]),
+    sparse = as.matrix(sparse_columns(input$values, genes)),
     by_spot = as.matrix(genes_by_spot(input$values, genes)),
     h5_columns = as.matrix(read_stored(h5_columns(input$values, genes), call)),
     delayed = read_stored(t(as.matrix(input$values[genes, , drop = FALSE])), call)
@@ -402,13 +402,30 @@ input_block <- function(input, genes, call = NULL) {
 input_sparse_block <- function(input, genes, call = NULL) {
   switch(
     input$storage,
-    sparse = input$values[, genes, drop = FALSE],
+    sparse = sparse_columns(input$values, genes),
     by_spot = genes_by_spot(input$values, genes),
     h5_columns = read_stored(h5_columns(input$values, genes), call),
     delayed = if (DelayedArray::is_sparse(input$values)) {
       read_stored(Matrix::t(as_dgc(methods::as(input$values[genes, , drop = FALSE], "dgCMatrix"))), call)
     }
   )
+}
+
+#' Columns of a dgCMatrix, without a look at the others, which `[` checks each time
+#'
+#' @returns A dgCMatrix without row names.
+#' @noRd
+sparse_columns <- function(values, columns) {
+  starts <- values@p[columns]
+  sizes <- values@p[columns + 1L] - starts
+  own <- sequence(sizes, from = starts + 1L)
+  block <- methods::new("dgCMatrix")
+  block@Dim <- c(nrow(values), length(columns))
+  block@Dimnames <- list(NULL, colnames(values)[columns])
+  block@p <- c(0L, cumsum(sizes))
+  block@i <- values@i[own]
+  block@x <- values@x[own]
+  block
 }
 
 #' What is read from a DelayedMatrix, or a classed error

@@ -176,7 +176,7 @@ worker_input <- function(input, genes) {
     input$storage,
     columns = values[genes],
     dense = values[genes, , drop = FALSE],
-    sparse = values[, genes, drop = FALSE],
+    sparse = sparse_columns(values, genes),
     by_spot = genes_by_spot(values, genes),
     h5_columns = h5_columns(values, genes),
     delayed = `dimnames<-`(values[genes, , drop = FALSE], NULL)
