@@ -4,15 +4,17 @@
 #'
 #' A mixture of the spots' factors whose labels prefer to agree with those of neighbouring spots (a Potts
 #' model). The strength of that preference is learned. Distances between spots are those of the expression
-#' that the factors explain, so a program of many genes counts for more than one of a few. Errors are
+#' that the factors explain, each gene in standard deviations of its noise, so a program of many genes counts
+#' for more than one of a few, and how factors are turned for reporting makes no difference. Errors are
 #' t-distributed, with one covariance for all domains; with few spots it is drawn towards equal variances.
 #' Spots are neighbours if no third lies in the circle between them: six on a hexagonal lattice, four on a
 #' square one. Of several starts the best is taken; the result is the same on every run.
 #'
-#' The mixture sees up to ten smooth factors where fewer were chosen for reporting. What each spot has of its
-#' own counts a tenth: thin layers are sharper by it, but where cells of many types are mixed in every domain
-#' it would make domains of types instead of areas. If neighbours tell nearly nothing of a spot's domain all
-#' the same (`beta` below 0.28), domains are found again from means over neighbouring spots.
+#' The mixture sees the ten leading axes of what is smooth, however many factors are reported. What each
+#' spot has of its own counts a tenth: thin layers are sharper by it, but where cells of many types are
+#' mixed in every domain it would make domains of types instead of areas. If neighbours tell nearly nothing
+#' of a spot's domain all the same (`beta` below 0.28), domains are found again from means over
+#' neighbouring spots.
 #'
 #' @section Choosing the number of domains:
 #' Of several `n_domains`, the one with the highest `criterion` is taken: the log pseudo-likelihood of the
@@ -87,13 +89,12 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
       call = call
     )
   }
-  axes <- factors$model$axes
-  values <- (1 - smooth_share) * axes$totals + smooth_share * axes$values
+  values <- mostly_smooth(factors$model$tissue)
   fit <- call_rust(
     rust_find_domains,
     coords[order, , drop = FALSE],
     if (is.null(sample)) n else as.integer(table(sample)),
-    in_expression(values, axes$loadings)[order, , drop = FALSE],
+    values[order, , drop = FALSE],
     sort(unique(as.integer(n_domains))),
     threads
   )
@@ -101,7 +102,8 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   found <- ncol(fit$probabilities)
   domain <- fit$labels[back]
   probabilities <- fit$probabilities[back, , drop = FALSE]
-  means <- crossprod(probabilities, values[, colnames(factors$loadings), drop = FALSE])
+  shown <- list(values = as.matrix(places[colnames(factors$loadings)]), totals = unname(factors$totals))
+  means <- crossprod(probabilities, mostly_smooth(shown))
   table <- places[setdiff(names(places), colnames(factors$loadings))]
   table$domain <- factor(domain, seq_len(found))
   table$probability <- probabilities[cbind(seq_len(n), domain)]
@@ -131,12 +133,4 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
 # What each spot has of its own makes domains of thin layers sharper, and of types of cells, which are no
 # areas: it counts a tenth.
 smooth_share <- 0.9
-
-#' Factors in coordinates whose distances are those of the expression that the factors make of the genes
-#' @returns A matrix with a row for each spot.
-#' @noRd
-in_expression <- function(values, loadings) {
-  parts <- eigen(crossprod(loadings), symmetric = TRUE)
-  scale <- sqrt(pmax(parts$values, 0))
-  unname(values %*% (parts$vectors * rep(scale, each = nrow(parts$vectors))))
-}
+mostly_smooth <- function(x) (1 - smooth_share) * x$totals + smooth_share * x$values

@@ -9,8 +9,8 @@
 #' Each factor is smooth up to a share, that each spot has of its own; lengthscale and share are those that
 #' predict left-out spots best. Factors that turn out not to be smooth take up what spots differ in wherever
 #' they lie (cell types, depth, quality), and are not reported. The loadings are then turned obliquely so that
-#' most genes load on few factors (quartimin), so factors may be correlated. The result is the same on every
-#' run, for any number of threads.
+#' most genes load on few factors (the least absolute loadings of 16 starts, then quartimin without what noise
+#' adds to it), so factors may be correlated. The result is the same on every run, for any number of threads.
 #'
 #' With `normalization = "log"`, spots with next to no counts take no part, with a warning: factors there are
 #' predicted from the spots around.
@@ -251,32 +251,35 @@ most_spatial <- function(prepared, spots) {
 #' Put names on what Rust found
 #' @noRd
 new_factors <- function(fit, model, genes, input, run) {
-  all <- ncol(fit$values)
-  ids <- seq_len(fit$count)
-  names <- paste0("factor_", seq_len(all))
+  ids <- seq_len(ncol(fit$values))
+  names <- paste0("factor_", ids)
   kernels <- tibble::as_tibble(fit$summary[c("lengthscale", "delta", "prior")])
   others <- setdiff(seq_len(input$n_spots), model$order)
   whole <- function(of_order, of_others) {
-    out <- rbind(of_order, of_others)[order(c(model$order, others)), , drop = FALSE]
-    dimnames(out) <- list(NULL, names)
-    out
+    rbind(of_order, of_others)[order(c(model$order, others)), , drop = FALSE]
   }
-  around <- if (length(others) > 0L) {
-    sample <- if (is.null(input$sample_id)) 1L else as.integer(input$sample_id)[others]
-    everything <- c(model, list(seen = fit$seen, kernels = kernels))
-    places <- input$coords[others, , drop = FALSE]
-    predict_fields(everything, places, rep_len(sample, length(others)), run$threads)
+  around <- function(seen, kernels) {
+    if (length(others) > 0L) {
+      sample <- if (is.null(input$sample_id)) 1L else as.integer(input$sample_id)[others]
+      model <- c(model, list(seen = seen, kernels = kernels))
+      places <- input$coords[others, , drop = FALSE]
+      predict_fields(model, places, rep_len(sample, length(others)), run$threads)
+    }
   }
-  values <- whole(fit$values, around$value)
-  totals <- whole(fit$totals, around$value)
-  loadings <- matrix(fit$loadings, ncol = all, dimnames = list(genes, names))
-  model$std_errors <- unname(whole(fit$std_errors, around$se)[, ids, drop = FALSE])
-  model$seen <- fit$seen[, ids, drop = FALSE]
-  model$kernels <- kernels[ids, ]
+  fields <- around(fit$seen, kernels)
+  values <- `colnames<-`(whole(fit$values, fields$value), names)
+  totals <- `colnames<-`(whole(fit$totals, fields$value), names)
+  loadings <- matrix(fit$loadings, ncol = length(ids), dimnames = list(genes, names))
   # what domains are found by
-  model$axes <- list(values = values, totals = totals, loadings = loadings)
+  tissue <- fit$tissue
+  elsewhere <- around(tissue$seen, tissue[c("lengthscale", "delta", "prior")])
+  elsewhere <- if (!is.null(elsewhere)) elsewhere$value %*% tissue$turn
+  model$tissue <- list(values = whole(tissue$values, elsewhere), totals = whole(tissue$totals, elsewhere))
+  model$std_errors <- whole(fit$std_errors, fields$se)
+  model$seen <- fit$seen
+  model$kernels <- kernels
   held_out <- if (length(fit$held_out$n_factors) > 0L) tibble::as_tibble(fit$held_out)
-  summary <- tibble::as_tibble(fit$summary[c("variance", "lengthscale", "smooth")])[ids, ]
+  summary <- tibble::as_tibble(fit$summary[c("variance", "lengthscale", "smooth")])
   structure(
     list(
       factors = tibble::as_tibble(
@@ -284,15 +287,15 @@ new_factors <- function(fit, model, genes, input, run) {
           list(spot = input$spots),
           if (!is.null(input$sample_id)) list(sample = input$sample_id),
           as.data.frame(input$coords),
-          as.data.frame(values[, ids, drop = FALSE])
+          as.data.frame(values)
         ),
         .name_repair = "minimal"
       ),
-      loadings = loadings[, ids, drop = FALSE],
+      loadings = loadings,
       summary = tibble::tibble(factor = ids, summary),
       held_out = held_out,
       supported = fit$supported,
-      totals = `rownames<-`(totals[, ids, drop = FALSE], input$spots),
+      totals = `rownames<-`(totals, input$spots),
       model = model
     ),
     class = "patina_factors"

@@ -1,6 +1,6 @@
 # What spatial factors make of held-out spots, of simulated programs and of domains.
 #
-#   Rscript bench/factors.R [folder of data] [simulations]
+#   Rscript bench/factors.R [folder of data] [simulations] [first seed]
 #
 # Reconstruction: a tenth of the spots is left out; each gene's value there is predicted by
 #   factors      spatial_factors() of the others, predicted at the left-out places;
@@ -21,6 +21,7 @@ library(patina)
 arguments <- commandArgs(trailingOnly = TRUE)
 data <- if (length(arguments) > 0L) arguments[[1L]] else Sys.getenv("PATINA_DATA")
 simulations <- if (length(arguments) > 1L) as.integer(arguments[[2L]]) else 2L
+first <- if (length(arguments) > 2L) as.integer(arguments[[3L]]) else 1L
 here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
 source(file.path(here, "tissues.R"))
 folder <- file.path(here, "results")
@@ -240,13 +241,7 @@ one <- function(side, kind, domains, programs, noise, seed) {
   values <- \(fit) as.matrix(fit$factors[colnames(fit$loadings)])
   truth <- given
   # the mixture given the programs themselves: what each spot has of its own is all that is in its way
-  names <- paste0("factor_", seq_len(programs))
-  truth$loadings <- matrix(diag(1e3, programs), programs, dimnames = list(NULL, names))
-  truth$model$axes <- list(
-    values = `colnames<-`(tissue$smooth, names),
-    totals = `colnames<-`(tissue$whole, names),
-    loadings = truth$loadings
-  )
+  truth$model$tissue <- list(values = tissue$smooth, totals = tissue$whole)
   pca <- svd(scale(t(log_normalised(tissue$counts))), nu = programs)
   set.seed(1)
   k_means <- \(x) kmeans(x, domains, nstart = 20)$cluster
@@ -287,6 +282,6 @@ designs <- list(
   list(30, "patches", 6, 8, 0.4)
 )
 rows <- lapply(designs, function(design) {
-  do.call(rbind, lapply(seq_len(simulations), \(seed) do.call(one, c(design, seed))))
+  do.call(rbind, lapply(first - 1L + seq_len(simulations), \(seed) do.call(one, c(design, seed))))
 })
 write.csv(do.call(rbind, rows), file.path(folder, "factors_simulated.csv"), row.names = FALSE)

@@ -46,14 +46,24 @@ fn rust_find_factors(
         se = fit.held_out.iter().map(|h| h.se).collect::<Vec<_>>(),
         z = fit.held_out.iter().map(|h| h.z).collect::<Vec<_>>()
     );
+    let kernels = &fit.tissue.kernels;
+    let tissue = list!(
+        values = to_r(fit.tissue.values.as_ref()),
+        totals = to_r(fit.tissue.totals.as_ref()),
+        seen = to_r(fit.tissue.seen.as_ref()),
+        lengthscale = kernels.iter().map(|k| k.lengthscale * unit).collect::<Vec<f64>>(),
+        delta = kernels.iter().map(|k| k.delta).collect::<Vec<f64>>(),
+        prior = kernels.iter().map(|k| k.variance).collect::<Vec<f64>>(),
+        turn = to_r(fit.tissue.turn.as_ref())
+    );
     Ok(list!(
-        count = fit.count as i32,
         values = to_r(fit.values.as_ref()),
         std_errors = to_r(fit.std_errors.as_ref()),
         totals = to_r(fit.totals.as_ref()),
         loadings = to_r(fit.loadings.as_ref()),
         seen = to_r(fit.seen.as_ref()),
         summary = summary,
+        tissue = tissue,
         held_out = held_out,
         supported = fit.supported.map_or(Rbool::na(), Rbool::from),
         iterations = fit.iterations as i32

@@ -20,7 +20,7 @@ use crate::random::SplitMix64;
 use faer::prelude::*;
 use genes::Genes;
 use model::{Fit, Loadings, finish, fit};
-use small::{dot, eigen_decreasing, function, gram, times, weighted_gram};
+use small::{dot, eigen_decreasing, function, gram, inverse, times, weighted_gram};
 use smoother::{Smoother, default_lengthscales};
 
 /// Factors beside those asked for, for what is not spatial.
@@ -30,7 +30,7 @@ const FOLDS: usize = 4;
 const FEW: usize = 700;
 /// The share left out of many locations.
 const LEFT_OUT: f64 = 0.1;
-/// Axes that domains know at least, reported or not: more than are worth a picture.
+/// Axes that domains know, at most: more than are worth a picture.
 const AXES: usize = 10;
 /// [`HeldOut::z`] of the best number, at least, for factors to be supported: above what it is by chance, since folds in
 /// turn hold each pair of locations twice, and genes may have been taken because they look spatial.
@@ -87,12 +87,9 @@ pub struct HeldOut {
     pub counts: bool,
 }
 
-/// Factors, in order of the variance that they explain; after the [`count`](Self::count) that are reported, further
-/// smooth ones that were found, if fewer than 10 are reported.
+/// Factors, in order of the variance that they explain.
 #[derive(Debug, Clone)]
 pub struct Factors {
-    /// How many are reported.
-    pub count: usize,
     /// The smooth parts, each of variance 1 over the locations: locations × factors.
     pub values: Mat<f64>,
     /// Their posterior standard deviations.
@@ -107,6 +104,8 @@ pub struct Factors {
     pub summaries: Vec<Summary>,
     /// What predictions elsewhere start from: locations × factors.
     pub seen: Mat<f64>,
+    /// What domains are found by.
+    pub tissue: Tissue,
     /// For each number of factors, from 0; empty if it was given.
     pub held_out: Vec<HeldOut>,
     /// Whether factors predict left-out locations better than none; `None` if none were left out. One factor is reported
@@ -114,6 +113,23 @@ pub struct Factors {
     pub supported: Option<bool>,
     /// Iterations of the last fit.
     pub iterations: usize,
+}
+
+/// Where each location is among the others, by all that was found smooth, reported or not: at most 10 coordinates, whose
+/// distances are those of the genes' smooth parts, each gene in standard deviations of its noise. Which turn of the factors
+/// has the simplest loadings makes no difference to it.
+#[derive(Debug, Clone)]
+pub struct Tissue {
+    /// The smooth parts: locations × coordinates.
+    pub values: Mat<f64>,
+    /// With what each location has of its own.
+    pub totals: Mat<f64>,
+    /// The fields of which coordinates are sums, for [`predict`]: locations × fields.
+    pub seen: Mat<f64>,
+    /// One for each field.
+    pub kernels: Vec<Kernel>,
+    /// Fields × coordinates.
+    pub turn: Mat<f64>,
 }
 
 /// Finds factors; the result does not depend on the size of the current rayon pool.
@@ -164,9 +180,9 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     let mut smoother = Smoother::new(locations, &lengthscales)?;
     let whole = fit(&genes, &mut smoother, most, others, settings.max_iterations)?;
     let axes = Axes::of(&whole)?;
-    let wide = count.max(axes.smooth.len().min(AXES));
+    let tissue = tissue(&smoother, &whole, &axes);
     let simple = simplify(&genes, &mut smoother, whole, &axes, count)?;
-    Ok(Factors { supported, held_out, ..report(&smoother, simple, count, wide) })
+    Ok(report(&smoother, simple, count, tissue, held_out))
 }
 
 /// A basis of the smooth factors in which the first ones explain most of the genes, weighted by their precision: the
@@ -177,8 +193,8 @@ struct Axes {
     smooth: Vec<usize>,
     /// Those that are not.
     others: Vec<usize>,
-    /// How many of the axes explain at least [`LEAST_SHARE`] of what all explain together.
-    number: usize,
+    /// What each explains.
+    explained: Vec<f64>,
     /// What turns loadings, and factors, of the smooth ones.
     loadings: Mat<f64>,
     factors: Mat<f64>,
@@ -200,7 +216,7 @@ impl Axes {
             (0..fit.smooth.ncols()).partition(|&k| square(k) > LEAST_AXIS);
         if smooth.is_empty() {
             let empty = || Mat::zeros(0, 0);
-            return Ok(Self { smooth, others, number: 0, loadings: empty(), factors: empty() });
+            return Ok(Self { smooth, others, explained: Vec::new(), loadings: empty(), factors: empty() });
         }
         let no_convergence = || Error::NoConvergence("factors'".to_string());
         let mut inner = gram(&columns(&fit.smooth, &smooth));
@@ -208,20 +224,23 @@ impl Axes {
         let weights: Vec<f64> = fit.loadings.noise.iter().map(|v| 1.0 / v).collect();
         let loadings = columns(&fit.loadings.mean, &smooth);
         let outer = weighted_gram(loadings.as_ref(), &weights, loadings.as_ref());
-        let largest = (0..smooth.len()).map(|i| inner[(i, i)]).fold(0.0, f64::max);
-        let floor = LEAST_AXIS * largest;
-        let root = function(inner.as_ref(), |x| x.max(floor).sqrt()).ok_or_else(no_convergence)?;
-        let unroot = function(inner.as_ref(), |x| x.max(floor).sqrt().recip()).ok_or_else(no_convergence)?;
+        let root = root(inner.as_ref()).ok_or_else(no_convergence)?;
+        let unroot = inverse(root.as_ref()).ok_or_else(no_convergence)?;
         let both = times(times(root.as_ref(), outer.as_ref()).as_ref(), root.as_ref());
-        let (values, vectors) = eigen_decreasing(both.as_ref()).ok_or_else(no_convergence)?;
-        let least = LEAST_SHARE * values.iter().sum::<f64>();
+        let (explained, vectors) = eigen_decreasing(both.as_ref()).ok_or_else(no_convergence)?;
         Ok(Self {
             smooth,
             others,
-            number: values.iter().filter(|v| **v >= least).count(),
+            explained,
             loadings: times(root.as_ref(), vectors.as_ref()),
             factors: times(unroot.as_ref(), vectors.as_ref()),
         })
+    }
+
+    /// How many of the axes explain at least [`LEAST_SHARE`] of what all explain together.
+    fn number(&self) -> usize {
+        let least = LEAST_SHARE * self.explained.iter().sum::<f64>();
+        self.explained.iter().filter(|v| **v >= least).count()
     }
 
     /// Both turns for all factors, those that are not smooth last.
@@ -236,6 +255,13 @@ impl Axes {
         let (loadings, factors) = (wide(&self.loadings), wide(&self.factors));
         (order, loadings, factors)
     }
+}
+
+/// The root of a positive semidefinite matrix, with eigenvalues of a least size.
+fn root(a: MatRef<'_, f64>) -> Option<Mat<f64>> {
+    let largest = (0..a.nrows()).map(|i| a[(i, i)]).fold(0.0, f64::max);
+    let floor = (LEAST_AXIS * largest).max(f64::MIN_POSITIVE);
+    function(a, |x| x.max(floor).sqrt())
 }
 
 fn columns(m: &Mat<f64>, which: &[usize]) -> Mat<f64> {
@@ -265,12 +291,21 @@ fn simplify(
     let mut covariance =
         times(times(to_loadings.transpose(), covariance.as_ref()).as_ref(), to_loadings.as_ref());
     let choices = order.iter().map(|&k| whole.choices[k]).collect();
-    let weighted =
-        Mat::from_fn(loadings.nrows(), count, |g, k| loadings[(g, k)] / whole.loadings.noise[g].sqrt());
-    let turned = rotation::simple_structure(weighted.as_ref())
-        .and_then(|turn| Some((rotation::inverse_transpose(turn.as_ref())?, turn)))
-        .ok_or_else(|| Error::NoConvergence("factors'".to_string()))?;
-    let (back, turn) = turned;
+    // In a basis in which the factors as a whole are orthonormal (their smooth parts may nearly depend on each other):
+    // there a loading is uncertain by a location's share of the gene's noise.
+    let n = total.nrows() as f64;
+    let inner = gram(&columns(&total, &(0..count).collect::<Vec<_>>()));
+    let turned = root(Mat::from_fn(count, count, |i, j| inner[(i, j)] / n).as_ref()).and_then(|root| {
+        let mut simple = times(loadings.subcols(0, count), root.as_ref());
+        for j in 0..count {
+            let column = simple.col_as_slice_mut(j);
+            column.iter_mut().zip(&whole.loadings.noise).for_each(|(l, v)| *l /= v.sqrt());
+        }
+        let turn = rotation::simple_structure(simple.as_ref(), 1.0 / n)?;
+        let turn = times(root.as_ref(), turn.as_ref());
+        Some((rotation::inverse_transpose(turn.as_ref())?, turn))
+    });
+    let (back, turn) = turned.ok_or_else(|| Error::NoConvergence("factors'".to_string()))?;
     let new_loadings = times(loadings.subcols(0, count), turn.as_ref());
     let new_total = times(total.subcols(0, count), back.as_ref());
     // C becomes T' C T, with T the identity beside the turned ones.
@@ -296,7 +331,35 @@ fn simplify(
     finish(genes, smoother, loadings, total, choices, whole.iterations)
 }
 
-fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize) -> Factors {
+/// The leading axes, in the metric in which genes' noise is 1.
+fn tissue(smoother: &Smoother, fit: &Fit, axes: &Axes) -> Tissue {
+    let smooth = &axes.smooth;
+    // Where nothing is smooth, all places are alike.
+    let count = smooth.len().clamp(1, AXES);
+    let scale = |i: usize, j: usize| axes.factors[(i, j)] * axes.explained[j].max(0.0).sqrt();
+    let turn = Mat::from_fn(smooth.len(), count, scale);
+    let turned = |m: &Mat<f64>| times(columns(m, smooth).as_ref(), turn.as_ref());
+    let kernel = |k: usize| kernel(smoother, fit, k);
+    Tissue {
+        values: turned(&fit.smooth),
+        totals: turned(&fit.total),
+        seen: columns(&fit.seen, smooth),
+        kernels: smooth.iter().map(|&k| kernel(k)).collect(),
+        turn,
+    }
+}
+
+/// The kernel of a factor's smooth part.
+fn kernel(smoother: &Smoother, fit: &Fit, k: usize) -> Kernel {
+    let choice = fit.choices[k];
+    Kernel {
+        lengthscale: choice.map_or(f64::NAN, |c| smoother.levels[c.level].lengthscale),
+        delta: choice.map_or(f64::NAN, |c| smoother.deltas[c.delta]),
+        variance: smoother.share(choice, fit.precision[k]),
+    }
+}
+
+fn report(smoother: &Smoother, fit: Fit, count: usize, tissue: Tissue, held_out: Vec<HeldOut>) -> Factors {
     let n = fit.smooth.nrows() as f64;
     let genes = fit.loadings.mean.nrows() as f64;
     let summary = |k: usize| {
@@ -304,21 +367,12 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize) -> Factors {
         let mean = column.iter().sum::<f64>() / n;
         let variance = (dot(column, column) / n - mean * mean).max(0.0);
         let loading = fit.loadings.mean.col_as_slice(k);
-        let choice = fit.choices[k];
-        (
-            variance,
-            Summary {
-                lengthscale: choice.map_or(f64::NAN, |c| smoother.levels[c.level].lengthscale),
-                smooth: smoother.share(choice, fit.precision[k]),
-                variance: variance * dot(loading, loading) / genes,
-                delta: choice.map_or(f64::NAN, |c| smoother.deltas[c.delta]),
-                prior: smoother.share(choice, fit.precision[k]),
-            },
-        )
+        let Kernel { lengthscale, delta, variance: prior } = kernel(smoother, &fit, k);
+        let explained = variance * dot(loading, loading) / genes;
+        (variance, Summary { lengthscale, smooth: prior, variance: explained, delta, prior })
     };
-    let found: Vec<(f64, Summary)> = (0..wide).map(summary).collect();
-    let mut order = decreasing(&found[..count].iter().map(|f| f.1.variance).collect::<Vec<_>>());
-    order.extend(count..wide);
+    let found: Vec<(f64, Summary)> = (0..count).map(summary).collect();
+    let order = decreasing(&found.iter().map(|f| f.1.variance).collect::<Vec<_>>());
     // A factor without a smooth part keeps its own unit.
     let scale = |k: usize| {
         let loading = fit.loadings.mean.col_as_slice(k);
@@ -328,10 +382,9 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize) -> Factors {
     };
     let scales: Vec<f64> = order.iter().map(|&k| scale(k)).collect();
     let pick = |m: &Mat<f64>, f: &dyn Fn(f64, f64) -> f64| {
-        Mat::from_fn(m.nrows(), wide, |i, j| f(m[(i, order[j])], scales[j]))
+        Mat::from_fn(m.nrows(), count, |i, j| f(m[(i, order[j])], scales[j]))
     };
     Factors {
-        count,
         values: pick(&fit.smooth, &|x, s| x / s),
         std_errors: pick(&fit.smooth_variance, &|x, s| (x / (s * s)).sqrt()),
         totals: pick(&fit.total, &|x, s| x / s),
@@ -343,8 +396,9 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, wide: usize) -> Factors {
             .zip(&scales)
             .map(|(&k, s)| Summary { prior: found[k].1.prior / (s * s), ..found[k].1 })
             .collect(),
-        held_out: Vec::new(),
-        supported: None,
+        tissue,
+        supported: supported(&held_out),
+        held_out,
         iterations: fit.iterations,
     }
 }
@@ -438,7 +492,7 @@ fn hold_out(
         let whole = products(&truth, &truth);
         left[0].extend(&whole);
         along[0].extend(whole.iter().map(|_| 0.0));
-        number = number.min(axes.number);
+        number = number.min(axes.number());
         for (j, (left, along)) in left[1..].iter_mut().zip(&mut along[1..]).enumerate() {
             if j < axes.smooth.len() {
                 for g in 0..varying.len() {

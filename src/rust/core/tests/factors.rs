@@ -76,7 +76,7 @@ fn noise_supports_no_factor() {
     let mut random = SplitMix64::new(9, &[]);
     let noise = Mat::from_fn(y.nrows(), y.ncols(), |_, _| random.normal());
     let found = fit(&locations, &noise, None);
-    assert_eq!((found.supported, found.count), (Some(false), 1));
+    assert_eq!((found.supported, found.values.ncols()), (Some(false), 1));
     assert_eq!(found.held_out[0].r_squared, 0.0);
     assert_eq!(fit(&locations, &noise, Some(2)).supported, None);
 }
@@ -90,7 +90,7 @@ fn rare_genes_do_not_keep_the_number_from_being_chosen() {
     });
     let found = fit(&locations, &rare, None);
     assert_eq!((found.supported, found.held_out.len()), (Some(true), 7));
-    assert!((2..=3).contains(&found.count), "{:?}", found.held_out);
+    assert!((2..=3).contains(&found.values.ncols()), "{:?}", found.held_out);
 }
 
 #[test]
