@@ -23,9 +23,13 @@ rust_spread <- function(rough, smooth) .Call(wrap__rust_spread, rough, smooth)
 #' @noRd
 rust_depth_residuals <- function(depth, counts, rates, weights, tau, rough_is_known, threads) .Call(wrap__rust_depth_residuals, depth, counts, rates, weights, tau, rough_is_known, threads)
 
+#' Rows that are left out in turn, counted from 1.
+#' @noRd
+rust_factor_folds <- function(coords, sizes) .Call(wrap__rust_factor_folds, coords, sizes)
+
 #' Spatial factors; `n_factors` 0 chooses up to `most`, no lengthscales mean a grid by the distances.
 #' @noRd
-rust_find_factors <- function(coords, sizes, y, n_factors, most, lengthscales, max_iterations, threads) .Call(wrap__rust_find_factors, coords, sizes, y, n_factors, most, lengthscales, max_iterations, threads)
+rust_find_factors <- function(coords, sizes, y, n_factors, most, lengthscales, max_iterations, genes, fold_genes, threads) .Call(wrap__rust_find_factors, coords, sizes, y, n_factors, most, lengthscales, max_iterations, genes, fold_genes, threads)
 
 #' Smooth fields at new locations; samples counted from 1.
 #' @noRd

@@ -37,7 +37,8 @@
 #' @inheritParams spatial_test
 #' @param genes The genes to use: names, or a result of [spatial_test()], perhaps filtered (if it has all
 #'   genes of `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the
-#'   spots, and of these the 2,000 whose neighbouring spots are most alike (Moran's I).
+#'   spots, and of these the 2,000 whose neighbouring spots are most alike (Moran's I), taken anew without the
+#'   left-out spots where the number of factors is chosen.
 #' @param n_factors Number of factors, or `NULL` to choose it.
 #' @param most The largest number to choose.
 #' @param lengthscale Lengthscales to choose from, in units of `coords`; by default from 0.7 typical distances
@@ -117,15 +118,18 @@ spatial_factors <- function(
   input <- prepared$input
   spots <- without_junk(sample_order(input, copies = TRUE), prepared$junk, input$sample_id)
   chosen <- if (is.null(genes)) {
-    index <- most_spatial(prepared, spots)
-    list(genes = input$genes[index], index = index)
+    most_spatial(prepared, spots, choose = is.null(n_factors))
   } else {
     choose_genes(genes, input, "genes", run$call)
   }
-  expression <- pattern_expression(prepared, chosen$index, spots$order)
-  check_n_factors(n_factors, ncol(expression$y), length(spots$order), run$call)
+  # genes that only folds use come last
+  all <- union(chosen$index, unlist(chosen$folds))
+  expression <- pattern_expression(prepared, all, spots$order)
+  used <- all[expression$usable]
+  n_genes <- sum(used %in% chosen$index)
+  check_n_factors(n_factors, n_genes, length(spots$order), run$call)
   if (progress) {
-    cli::cli_progress_step("Finding factors of {ncol(expression$y)} genes")
+    cli::cli_progress_step("Finding factors of {n_genes} genes")
   }
   model <- list(
     coords = input$coords[spots$order, , drop = FALSE],
@@ -143,6 +147,8 @@ spatial_factors <- function(
     as.integer(most),
     as.double(lengthscale %||% numeric()),
     as.integer(max_iterations),
+    n_genes,
+    lapply(chosen$folds, \(fold) match(intersect(fold, used), used)),
     run$threads,
     call = run$call
   )
@@ -156,7 +162,7 @@ spatial_factors <- function(
       class = "no_factors"
     )
   }
-  new_factors(fit, model, chosen$genes[expression$usable], input, run)
+  new_factors(fit, model, chosen$genes[expression$usable[seq_along(chosen$genes)]], input, run)
 }
 
 #' Log-normalised counts, as `prepare()` gives others
@@ -208,12 +214,21 @@ least_found <- 0.02
 most_genes <- 2000L
 
 #' Genes whose neighbouring spots are most alike
-#' @returns Their columns.
+#' @param choose Whether each fold of left-out spots is to have its own, taken by the other spots alone.
+#' @returns A list of their names, columns `index`, and `folds`, columns for each fold: none if all have the same.
 #' @noRd
-most_spatial <- function(prepared, spots) {
+most_spatial <- function(prepared, spots, choose) {
   input <- prepared$input
-  score <- rep(-Inf, length(input$genes))
+  threads <- prepared$run$threads
+  call <- prepared$run$call
   coords <- input$coords[spots$order, , drop = FALSE]
+  sample <- rep(seq_along(spots$sizes), spots$sizes)
+  all <- seq_along(spots$order)
+  folds <- if (choose && length(input$genes) > most_genes) {
+    call_rust(rust_factor_folds, coords, spots$sizes, call = call)
+  }
+  kept <- c(list(all), lapply(folds, \(fold) setdiff(all, fold)))
+  score <- matrix(-Inf, length(input$genes), length(kept))
   for (genes in gene_blocks(input)) {
     block <- input_block(input, genes)
     ok <- gene_status(block) == "ok"
@@ -223,17 +238,16 @@ most_spatial <- function(prepared, spots) {
     if (any(ok)) {
       y <- prepared$normalizer(block[, ok, drop = FALSE], genes[ok])
       y <- y[spots$order, , drop = FALSE]
-      score[genes[ok]] <- call_rust(
-        rust_morans_i,
-        coords,
-        spots$sizes,
-        y,
-        prepared$run$threads,
-        call = prepared$run$call
-      )
+      for (i in seq_along(kept)) {
+        rows <- kept[[i]]
+        sizes <- tabulate(sample[rows], length(spots$sizes))
+        part <- if (i == 1L) y else y[rows, , drop = FALSE]
+        places <- coords[rows, , drop = FALSE]
+        score[genes[ok], i] <- call_rust(rust_morans_i, places, sizes, part, threads, call = call)
+      }
     }
   }
-  usable <- which(is.finite(score))
+  usable <- which(is.finite(score[, 1L]))
   if (length(usable) == 0L) {
     abort_patina(
       c(
@@ -242,10 +256,16 @@ most_spatial <- function(prepared, spots) {
         i = "Give {.arg genes} to use some all the same."
       ),
       class = "data",
-      call = prepared$run$call
+      call = call
     )
   }
-  sort(utils::head(usable[order(-score[usable])], most_genes))
+  top <- function(score) {
+    score[!is.finite(score)] <- -Inf
+    sort(utils::head(usable[order(-score[usable])], most_genes))
+  }
+  index <- top(score[, 1L])
+  folds <- if (length(usable) > most_genes) lapply(seq_along(folds), \(i) top(score[, i + 1L]))
+  list(genes = input$genes[index], index = index, folds = folds)
 }
 
 #' Put names on what Rust found

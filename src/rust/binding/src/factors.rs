@@ -5,8 +5,17 @@ use crate::run::in_pool;
 use extendr_api::Result;
 use extendr_api::prelude::*;
 use patina_core::domains::find_domains;
-use patina_core::factors::{Kernel, Settings, Summary, find_factors, predict};
+use patina_core::factors::{Kernel, Settings, Summary, find_factors, folds, predict};
 use patina_core::graph::morans_i;
+
+/// Rows that are left out in turn, counted from 1.
+/// @noRd
+#[extendr]
+fn rust_factor_folds(coords: RMatrix<f64>, sizes: &[i32]) -> Result<List> {
+    let (locations, _) = locations(&coords, sizes)?;
+    let rows = |fold: &Vec<usize>| fold.iter().map(|&row| row as i32 + 1).collect::<Vec<_>>();
+    Ok(List::from_values(folds(&locations).iter().map(rows)))
+}
 
 /// Spatial factors; `n_factors` 0 chooses up to `most`, no lengthscales mean a grid by the distances.
 /// @noRd
@@ -20,15 +29,23 @@ fn rust_find_factors(
     most: i32,
     lengthscales: &[f64],
     max_iterations: i32,
+    genes: i32,
+    fold_genes: List,
     threads: i32,
 ) -> Result<List> {
     let (locations, unit) = locations(&coords, sizes)?;
+    let fold_genes = fold_genes.values().map(|columns| {
+        let columns = columns.as_integer_slice().unwrap_or(&[]);
+        columns.iter().map(|&column| column.max(1) as usize - 1).collect()
+    });
     let count = |x: i32| x.max(0) as usize;
     let settings = Settings {
         n_factors: (n_factors > 0).then(|| count(n_factors)),
         most: count(most),
         lengthscales: lengthscales.iter().map(|l| l / unit).collect(),
         max_iterations: count(max_iterations),
+        genes: Some(count(genes)),
+        fold_genes: fold_genes.collect(),
     };
     let y = matrix(&y);
     let fit = in_pool(threads, || find_factors(&locations, y, &settings))?;
@@ -136,6 +153,7 @@ fn rust_morans_i(coords: RMatrix<f64>, sizes: &[i32], y: RMatrix<f64>, threads: 
 
 extendr_module! {
     mod factors;
+    fn rust_factor_folds;
     fn rust_find_factors;
     fn rust_predict_factors;
     fn rust_find_domains;

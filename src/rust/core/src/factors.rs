@@ -33,7 +33,7 @@ const LEFT_OUT: f64 = 0.1;
 /// Axes that domains know, at most: more than are worth a picture.
 const AXES: usize = 10;
 /// [`HeldOut::z`] of the best number, at least, for factors to be supported: above what it is by chance, since folds in
-/// turn hold each pair of locations twice, and genes may have been taken because they look spatial.
+/// turn hold each pair of locations twice.
 const SUPPORTED: f64 = 4.0;
 /// Fewer locations are not divided.
 const DIVISIBLE: usize = 30;
@@ -49,11 +49,22 @@ pub struct Settings {
     pub lengthscales: Vec<f64>,
     /// Iterations at most, at least 1.
     pub max_iterations: usize,
+    /// How many leading columns of the genes factors are fitted to; `None` are all.
+    pub genes: Option<usize>,
+    /// The genes that each of [`folds`] uses, taken without a look at what it leaves out; if empty, those above.
+    pub fold_genes: Vec<Vec<usize>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { n_factors: None, most: 15, lengthscales: Vec::new(), max_iterations: 40 }
+        Self {
+            n_factors: None,
+            most: 15,
+            lengthscales: Vec::new(),
+            max_iterations: 40,
+            genes: None,
+            fold_genes: Vec::new(),
+        }
     }
 }
 
@@ -142,6 +153,11 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     if y.nrows() != locations.len() {
         return Err(Error::Shape { what: "rows of y", expected: locations.len(), got: y.nrows() });
     }
+    let count = settings.genes.unwrap_or(y.ncols());
+    if count > y.ncols() || settings.fold_genes.iter().flatten().any(|&g| g >= y.ncols()) {
+        return Err(Error::Shape { what: "columns of y", expected: count, got: y.ncols() });
+    }
+    let (all, y) = (y, y.subcols(0, count));
     let limit = y.ncols().min(locations.len() - 1);
     let wrong = |name, value, must_be| Err(Error::Parameter { name, value, must_be });
     let most = settings.n_factors.unwrap_or(settings.most.min(limit));
@@ -167,7 +183,12 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     let sizes = [most, others, settings.max_iterations];
     let held_out = match settings.n_factors {
         Some(_) => Vec::new(),
-        None => hold_out(locations, y, &lengthscales, sizes)?,
+        None => {
+            let every = || (0..count).collect();
+            let fold = |(i, rows)| (rows, settings.fold_genes.get(i).cloned().unwrap_or_else(every));
+            let folds: Vec<Fold> = folds(locations).into_iter().enumerate().map(fold).collect();
+            hold_out(locations, all, &folds, &lengthscales, sizes)?
+        }
     };
     let supported = supported(&held_out);
     let count = match (settings.n_factors, supported) {
@@ -425,10 +446,14 @@ fn best(held_out: &[HeldOut], most: usize) -> usize {
     }
 }
 
+/// Locations that are left out, and genes.
+type Fold = (Vec<usize>, Vec<usize>);
+
 /// Predicts left-out locations by 0, 1, 2, ... factors.
 fn hold_out(
     locations: &Locations,
     y: MatRef<'_, f64>,
+    folds: &[Fold],
     lengthscales: &[f64],
     [most, others, iterations]: [usize; 3],
 ) -> Result<Vec<HeldOut>> {
@@ -439,7 +464,7 @@ fn hold_out(
     // Products of what they predict with what is there.
     let mut along: Vec<Vec<f64>> = vec![Vec::new(); most + 1];
     let mut number = most;
-    for left_out in folds(locations) {
+    for (left_out, columns_used) in folds {
         let mut out = vec![false; n];
         left_out.iter().for_each(|&row| out[row] = true);
         let kept: Vec<usize> = (0..n).filter(|&row| !out[row]).collect();
@@ -449,7 +474,7 @@ fn hold_out(
         let part = Locations::with_samples(coords.as_ref(), &sizes)?;
         // A gene may be constant there.
         let varies = |g: &usize| kept.iter().any(|&row| y[(row, *g)] != y[(kept[0], *g)]);
-        let varying: Vec<usize> = (0..y.ncols()).filter(varies).collect();
+        let varying: Vec<usize> = columns_used.iter().copied().filter(varies).collect();
         let training = Mat::from_fn(kept.len(), varying.len(), |i, g| y[(kept[i], varying[g])]);
         let Ok(fold_genes) = Genes::new(training.as_ref()) else { continue };
         let mut smoother = Smoother::new(&part, lengthscales)?;
@@ -531,7 +556,7 @@ fn hold_out(
 }
 
 /// Rows to leave out, in turn: a fold of each sample, by chance but always the same.
-fn folds(locations: &Locations) -> Vec<Vec<usize>> {
+pub fn folds(locations: &Locations) -> Vec<Vec<usize>> {
     let n = locations.len();
     if n < DIVISIBLE {
         return Vec::new();

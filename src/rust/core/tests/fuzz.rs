@@ -309,6 +309,8 @@ fn factors_case(random: &mut SplitMix64) {
         most: 1 + random.below(6),
         max_iterations: 1 + random.below(10),
         lengthscales: pick(random, &[&[][..], &[1.0], &[1e-3, 1e3], &[-1.0]]).to_vec(),
+        genes: pick(random, &[None, None, Some(1), Some(3), Some(7)]),
+        fold_genes: (0..random.below(3)).map(|_| (0..random.below(4)).collect()).collect(),
     };
     let Ok(found) = find_factors(&locations, y.as_ref(), &settings) else { return };
     let finite = |m: &Mat<f64>| m.col_iter().all(|column| column.iter().all(|x| x.is_finite()));

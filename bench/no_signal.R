@@ -1,0 +1,103 @@
+# What spatial_factors() and spatial_domains() make of tissues without a spatial program, and with a few.
+#
+#   Rscript bench/no_signal.R [tissues of each kind] [first seed]
+#
+# Counts of Poisson noise, with depth that differs between spots (log standard deviation .4), on squares, a
+# hexagonal lattice and scattered over a square; genes' means are gamma (.6). Kinds:
+#   noise     nothing else;
+#   types     every spot is a cell of one of six types, wherever it lies: strong factors, none spatial;
+#   programs  2, 4 or 8 programs, each high in a patch of its own, the rest of the tissue in none of them; each
+#             moves a sixteenth of the genes by factors of e^.7 or so, as many domains as programs and one.
+# `z` says, in standard errors, how well what the best number of factors predicts goes with left-out spots; factors
+# are supported above 4, if they predict better than the genes' means do. Where thousands of genes are tried the 2,000
+# that look most spatial are taken, for each fold by its own spots.
+#
+# Results, the same on every run: bench/results/no_signal.csv.
+library(patina)
+
+arguments <- commandArgs(trailingOnly = TRUE)
+tissues <- if (length(arguments) > 0L) as.integer(arguments[[1L]]) else 1L
+first <- if (length(arguments) > 1L) as.integer(arguments[[2L]]) else 101L
+here <- dirname(sub("^--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
+source(file.path(here, "tissues.R"))
+options(patina.threads = 2L)
+
+layouts <- list(
+  `square 256` = \() as.matrix(expand.grid(x = 1:16, y = 1:16)),
+  `square 900` = \() as.matrix(expand.grid(x = 1:30, y = 1:30)),
+  `hexagonal 324` = \() hexagons(18),
+  `scattered 400` = \() cbind(x = runif(400), y = runif(400)),
+  `scattered 1500` = \() cbind(x = runif(1500), y = runif(1500)),
+  `scattered 3000` = \() cbind(x = runif(3000), y = runif(3000))
+)
+
+# The patch of each spot: 0 is none. Centres lie far from each other.
+patches <- function(xy, count) {
+  unit <- apply(xy, 2, \(x) (x - min(x)) / diff(range(x)))
+  centres <- unit[sample(nrow(unit), 1), , drop = FALSE]
+  away <- \(centres) apply(centres, 1, \(at) sqrt(colSums((t(unit) - at)^2)))
+  while (nrow(centres) < count) {
+    centres <- rbind(centres, unit[which.max(apply(away(centres), 1, min)), ])
+  }
+  distance <- away(centres)
+  nearest <- max.col(-distance, "first")
+  ifelse(distance[cbind(seq_along(nearest), nearest)] < 0.5 / sqrt(count), nearest, 0)
+}
+
+simulate <- function(xy, kind, genes, programs) {
+  n <- nrow(xy)
+  rates <- outer(rgamma(genes, 0.6, 0.3), exp(0.4 * rnorm(n)))
+  area <- patches(xy, programs)
+  if (kind == "types") {
+    rates <- rates * matrix(exp(rnorm(genes * 6, 0, 0.7)), genes)[, sample(6, n, TRUE)]
+  } else if (kind == "programs") {
+    moved <- matrix(rnorm(genes * programs, 0.7, 0.2) * (runif(genes * programs) < 1 / 16), genes)
+    rates <- rates * exp(cbind(0, moved)[, area + 1])
+  }
+  counts <- matrix(rpois(length(rates), rates), genes, dimnames = list(paste0("g", seq_len(genes)), NULL))
+  list(counts = counts[rowSums(counts) > 0, ], area = area)
+}
+
+one <- function(layout, kind, genes, programs, seed) {
+  set.seed(seed)
+  xy <- layouts[[layout]]()
+  tissue <- simulate(xy, kind, genes, programs)
+  factors <- suppressWarnings(spatial_factors(tissue$counts, xy, progress = FALSE))
+  domains <- suppressWarnings(suppressMessages(spatial_domains(factors)))
+  held_out <- factors$held_out
+  row <- data.frame(
+    layout,
+    kind,
+    genes,
+    seed,
+    programs = if (kind == "programs") programs else 0,
+    factors = ncol(factors$loadings),
+    supported = factors$supported,
+    r_squared = max(held_out$r_squared[-1]),
+    z = held_out$z[[1L + which.max(held_out$r_squared[-1])]],
+    parts = if (kind == "programs") programs + 1 else 1,
+    domains = nlevels(domains$domain),
+    rand = if (kind == "programs") rand(tissue$area, domains$domain) else NA
+  )
+  cat(format(unlist(row), digits = 3), "\n")
+  row
+}
+
+designs <- expand.grid(layout = names(layouts), genes = c(60, 4000), kind = c("noise", "types"))
+designs <- subset(designs, genes < 4000 | !grepl("[0-9]{4}", layout))
+designs$programs <- 1
+small <- setdiff(names(layouts), c("square 900", "scattered 3000"))
+designs <- rbind(
+  designs,
+  expand.grid(layout = small, genes = 300, kind = "programs", programs = c(2, 4, 8))
+)
+rows <- lapply(seq_len(nrow(designs)), function(i) {
+  with(
+    lapply(designs[i, ], \(x) if (is.factor(x)) as.character(x) else x),
+    do.call(rbind, lapply(first - 1L + seq_len(tissues), \(seed) one(layout, kind, genes, programs, seed)))
+  )
+})
+table <- do.call(rbind, rows)
+shown <- c("r_squared", "z", "rand")
+table[shown] <- lapply(table[shown], signif, 3)
+write.csv(table, file.path(here, "results", "no_signal.csv"), row.names = FALSE)
