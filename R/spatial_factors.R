@@ -215,7 +215,7 @@ most_genes <- 2000L
 
 #' Genes whose neighbouring spots are most alike
 #' @param choose Whether each fold of left-out spots is to have its own, taken by the other spots alone.
-#' @returns A list of their names, columns `index`, and `folds`, columns for each fold: none if all have the same.
+#' @returns A list of their names, columns `index`, and `folds`, columns for each fold: none if all are alike.
 #' @noRd
 most_spatial <- function(prepared, spots, choose) {
   input <- prepared$input

@@ -476,6 +476,9 @@ fn hold_out(
         let varies = |g: &usize| kept.iter().any(|&row| y[(row, *g)] != y[(kept[0], *g)]);
         let varying: Vec<usize> = columns_used.iter().copied().filter(varies).collect();
         let training = Mat::from_fn(kept.len(), varying.len(), |i, g| y[(kept[i], varying[g])]);
+        if varying.is_empty() {
+            continue;
+        }
         let Ok(fold_genes) = Genes::new(training.as_ref()) else { continue };
         let mut smoother = Smoother::new(&part, lengthscales)?;
         let limit = varying.len().min(kept.len() - 1);
