@@ -48,7 +48,7 @@ same_values <- function(input, spots, place) {
   sums <- matrix(0, length(spots), 2L)
   expressed <- numeric(length(spots))
   for (genes in sparse_blocks(input)) {
-    block <- input_sparse_block(input, genes) %||% input_block(input, genes)
+    block <- input_stored_block(input, genes)
     block <- as.matrix(block[spots, , drop = FALSE])
     block[!is.finite(block)] <- 0
     expressed <- expressed + rowSums(block != 0)

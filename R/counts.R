@@ -18,7 +18,7 @@ summarize_counts <- function(input, call = rlang::caller_env(), arg = "x", tick 
   squares <- sums
   bad <- integer()
   for (genes in sparse_blocks(input, call)) {
-    block <- input_sparse_block(input, genes, call) %||% input_block(input, genes, call)
+    block <- input_stored_block(input, genes, call)
     bad <- c(bad, genes[not_counts(block)])
     ok <- gene_status(block) == "ok"
     testable[genes] <- ok

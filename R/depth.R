@@ -70,7 +70,7 @@ find_departures <- function(input, depth, genes, rates, weights, run, tick = no_
     found <- call_rust(
       rust_departures,
       depth,
-      as_counts(input_sparse_block(input, block, run$call) %||% input_block(input, block, run$call)),
+      as_counts(input_stored_block(input, block, run$call)),
       rates[, block, drop = FALSE],
       weights[block],
       run$threads,

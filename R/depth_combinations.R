@@ -44,14 +44,9 @@ depth_zeros <- function(depth, rates) {
   )
   nodes <- sort(unique(nodes))
   values <- residual(nodes, grid)
-  scaled <- qr(sweep(values, 2L, sqrt(grid), `/`), LAPACK = TRUE)
-  size <- abs(diag(scaled$qr))
-  used <- scaled$pivot[which(size > 1e-8 * size[1L])]
-  own <- qr(values[, used, drop = FALSE], tol = 0)
-  orthogonal <- qr.Q(own)
-  pivot <- used[own$pivot]
-  functions <- t(backsolve(qr.R(own), t(residual(bounded, grid[pivot])), transpose = TRUE))
-  at_rates <- \(rates) crossprod(orthogonal, residual(nodes, as.vector(rates)))
+  few <- few_columns(values, sqrt(grid), tolerance = 1e-8)
+  functions <- few$orthonormal_as(residual(bounded, grid[few$chosen]))
+  at_rates <- \(rates) crossprod(few$orthonormal, residual(nodes, as.vector(rates)))
   list(
     # spots below the floor have the standard deviation of one at the floor
     functions = functions * (depth$size / bounded),
@@ -59,7 +54,7 @@ depth_zeros <- function(depth, rates) {
     at_rates = at_rates,
     coefficients = function(genes) {
       own <- rates[, genes, drop = FALSE]
-      array(at_rates(own), c(ncol(orthogonal), dim(own)))
+      array(at_rates(own), c(length(few$chosen), dim(own)))
     },
     entries = function(raw, genes) {
       spot <- raw@i + 1L
@@ -72,6 +67,28 @@ depth_zeros <- function(depth, rates) {
       entries[mu == 0] <- 0
       entries
     }
+  )
+}
+
+#' Few columns that span the others
+#'
+#' Pivoted QR chooses them.
+#'
+#' @param values A matrix.
+#' @param sizes What to divide its columns by, for a like size, before some are chosen.
+#' @param tolerance The share of the size of the largest column that may be missing of others.
+#' @returns A list: `chosen`, the columns; `orthonormal`, a basis of them; and `orthonormal_as`, a function
+#'   that turns the same columns of a matrix with other rows in the same way.
+#' @noRd
+few_columns <- function(values, sizes = 1, tolerance) {
+  scaled <- qr(sweep(values, 2L, sizes, `/`), LAPACK = TRUE)
+  size <- abs(diag(scaled$qr))
+  used <- scaled$pivot[which(size > tolerance * size[1L])]
+  own <- qr(values[, used, drop = FALSE], tol = 0)
+  list(
+    chosen = used[own$pivot],
+    orthonormal = qr.Q(own),
+    orthonormal_as = \(columns) t(backsolve(qr.R(own), t(columns), transpose = TRUE))
   )
 }
 
@@ -108,6 +125,7 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
   level <- 1L + seq_len(count)
   slope <- 1L + count + seq_len(count)
   covariate <- 1L + 2L * count + seq_len(ncol(depth$covariates))
+  of_depth <- c(level, slope)
   # of the functions whose combination a direction is, in the coefficients of -w
   along_depth <- function(w, s) {
     energy <- colSums(w * (gram[[s]][level, level] %*% w))
@@ -117,7 +135,7 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
   }
   directions <- span_directions(
     do.call(cbind, lapply(seq_along(rows), \(s) along_depth(zeros$at_rates(zeros$grid), s))),
-    Reduce(`+`, lapply(gram, \(g) g[c(level, slope), c(level, slope)])),
+    Reduce(`+`, lapply(gram, \(g) g[of_depth, of_depth])),
     rep(sqrt(zeros$grid), length(rows))
   )
 
@@ -135,7 +153,7 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
       w <- matrix(own[, s, ], count)
       r <- e <- empty
       r[level, ] <- w
-      e[c(level, slope), ] <- along_depth(w, s)
+      e[of_depth, ] <- along_depth(w, s)
       size <- length(rows[[s]])
       r[constant, ] <- -(gram[[s]][constant, ] %*% r + with_entries[[s]][constant, ]) / size
       e[constant, ] <- -(gram[[s]][constant, ] %*% e) / size
@@ -195,7 +213,7 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
     joined <- lapply(seq_along(rows), function(s) {
       own <- residual[[s]]
       of_covariates <- direction[[s]][covariate, , drop = FALSE]
-      e <- rbind(directions$coefficients(direction[[s]][c(level, slope), , drop = FALSE]), of_covariates)
+      e <- rbind(directions$coefficients(direction[[s]][of_depth, , drop = FALSE]), of_covariates)
       own[covariate, ] <- own[covariate, ] - times_gene(of_covariates, slopes$mean)
       within <- seq_len(ncol(directions$span))
       rbind(
@@ -207,12 +225,12 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
     coefficients <- aperm(simplify2array(joined), c(1L, 3L, 2L))
     list(coefficients = coefficients, entries = entries)
   }
-  along <- list(all, smooth) |> lapply(\(x) x[, c(level, slope), drop = FALSE] %*% directions$span)
+  of_directions <- \(functions) functions[, of_depth, drop = FALSE] %*% directions$span
   list(
     functions = cbind(
       all[, c(level, covariate), drop = FALSE],
-      along[[1L]],
-      along[[2L]],
+      of_directions(all),
+      of_directions(smooth),
       smooth[, covariate, drop = FALSE]
     ),
     block = block
@@ -221,8 +239,8 @@ shrunk_combinations <- function(zeros, depth, rates, weights, spread) {
 
 #' Few combinations that directions of all genes are combinations of
 #'
-#' Directions depend smoothly on the rate: pivoted QR of some chooses few. Those left out are within 1e-7 of
-#' the size of the directions themselves, which enter a residual with the gene's departure.
+#' Directions depend smoothly on the rate. What few leave out is within 1e-7 of the size of the directions
+#' themselves, which enter a residual with the gene's departure.
 #'
 #' @param directions Coefficients of some directions: functions × directions.
 #' @param gram Inner products of the functions.
@@ -235,14 +253,10 @@ span_directions <- function(directions, gram, sizes) {
   # coefficients whose inner product is that of the functions
   root <- sqrt(pmax(own$values, 0)) * t(own$vectors)
   directions <- sweep(directions, 2L, sizes, `/`)
-  scaled <- qr(root %*% directions, LAPACK = TRUE)
-  size <- abs(diag(scaled$qr))
-  used <- scaled$pivot[which(size > 1e-7 * size[1L])]
-  chosen <- qr(root %*% directions[, used, drop = FALSE], tol = 0)
-  orthonormal <- qr.Q(chosen)
+  few <- few_columns(root %*% directions, tolerance = 1e-7)
   list(
-    span = t(backsolve(qr.R(chosen), t(directions[, used[chosen$pivot], drop = FALSE]), transpose = TRUE)),
-    coefficients = \(x) crossprod(orthonormal, root %*% x)
+    span = few$orthonormal_as(directions[, few$chosen, drop = FALSE]),
+    coefficients = \(x) crossprod(few$orthonormal, root %*% x)
   )
 }
 

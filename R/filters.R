@@ -33,7 +33,7 @@ filter_spots <- function(x, ..., min_total = 1, min_share = 0.05, assay = "count
   expression <- read_expression(x, assay)
   totals <- numeric(expression$n_spots)
   for (genes in gene_blocks(expression)) {
-    block <- input_sparse_block(expression, genes) %||% input_block(expression, genes)
+    block <- input_stored_block(expression, genes)
     totals <- totals + Matrix::rowSums(block, na.rm = TRUE)
   }
   kept <- totals >= max(min_total, min_share * stats::median(totals))
@@ -49,7 +49,7 @@ filter_genes <- function(x, ..., min_total = 3, min_spots = 1, assay = "counts")
   expression <- read_expression(x, assay)
   totals <- spots <- numeric(length(expression$genes))
   for (genes in gene_blocks(expression)) {
-    block <- input_sparse_block(expression, genes) %||% input_block(expression, genes)
+    block <- input_stored_block(expression, genes)
     totals[genes] <- Matrix::colSums(block, na.rm = TRUE)
     spots[genes] <- Matrix::colSums(block > 0, na.rm = TRUE)
   }

@@ -411,6 +411,13 @@ input_sparse_block <- function(input, genes, call = NULL) {
   )
 }
 
+#' A block of genes as it is stored: a dgCMatrix of spots × genes, or a matrix where nothing is sparse
+#' @inheritParams input_block
+#' @noRd
+input_stored_block <- function(input, genes, call = NULL) {
+  input_sparse_block(input, genes, call) %||% input_block(input, genes, call)
+}
+
 #' Columns of a dgCMatrix, without a look at the others, which `[` checks each time
 #'
 #' @returns A dgCMatrix without row names.

@@ -231,7 +231,7 @@ weigh_counts <- function(input, summary, size, patches, phi, among, run, tick = 
     if (length(genes) == 0L) {
       next
     }
-    block <- input_sparse_block(input, genes) %||% input_block(input, genes)
+    block <- input_stored_block(input, genes)
     rate <- rates[, genes, drop = FALSE]
     by_spot <- excess(summary$squares[genes], as.matrix(spots %*% block), rate, size, spots)
     in_patches <- call_rust(
@@ -286,7 +286,7 @@ subset_totals <- function(input, among) {
   for (genes in sparse_blocks(input)) {
     genes <- genes[among[genes]]
     if (length(genes) > 0L) {
-      totals <- totals + Matrix::rowSums(input_sparse_block(input, genes) %||% input_block(input, genes))
+      totals <- totals + Matrix::rowSums(input_stored_block(input, genes))
     }
   }
   totals

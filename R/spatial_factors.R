@@ -227,8 +227,16 @@ most_spatial <- function(prepared, spots, choose) {
   folds <- if (choose && length(input$genes) > most_genes) {
     call_rust(rust_factor_folds, coords, spots$sizes, call = call)
   }
-  kept <- c(list(all), lapply(folds, \(fold) setdiff(all, fold)))
-  score <- matrix(-Inf, length(input$genes), length(kept))
+  # all spots, and those that each fold keeps
+  parts <- lapply(c(list(integer()), folds), function(fold) {
+    rows <- setdiff(all, fold)
+    list(
+      rows = rows,
+      coords = coords[rows, , drop = FALSE],
+      sizes = tabulate(sample[rows], length(spots$sizes))
+    )
+  })
+  score <- matrix(-Inf, length(input$genes), length(parts))
   for (genes in gene_blocks(input)) {
     block <- input_block(input, genes)
     ok <- gene_status(block) == "ok"
@@ -238,12 +246,10 @@ most_spatial <- function(prepared, spots, choose) {
     if (any(ok)) {
       y <- prepared$normalizer(block[, ok, drop = FALSE], genes[ok])
       y <- y[spots$order, , drop = FALSE]
-      for (i in seq_along(kept)) {
-        rows <- kept[[i]]
-        sizes <- tabulate(sample[rows], length(spots$sizes))
-        part <- if (i == 1L) y else y[rows, , drop = FALSE]
-        places <- coords[rows, , drop = FALSE]
-        score[genes[ok], i] <- call_rust(rust_morans_i, places, sizes, part, threads, call = call)
+      for (i in seq_along(parts)) {
+        part <- parts[[i]]
+        own <- if (i == 1L) y else y[part$rows, , drop = FALSE]
+        score[genes[ok], i] <- call_rust(rust_morans_i, part$coords, part$sizes, own, threads, call = call)
       }
     }
   }

@@ -37,7 +37,7 @@ genes_by_spot <- function(values, genes) {
       values$kept$block <- values$read(values$parts[[i]])
       values$kept$part <- i
     }
-    values$kept$block[, match(genes[part == i], values$parts[[i]]), drop = FALSE]
+    sparse_columns(values$kept$block, match(genes[part == i], values$parts[[i]]))
   })
   if (length(blocks) == 1L) {
     return(blocks[[1L]])

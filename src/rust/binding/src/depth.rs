@@ -74,7 +74,7 @@ fn rust_depth_residuals(
     let (counts, rates) = (Counts::Dense(matrix(&counts)), matrix(&rates));
     let spread = Spread { tau, rough: tau, smooth: tau, rough_is_known };
     let residuals = in_pool(threads, || depth.residuals(counts, rates, weights, &spread))?;
-    Ok(RMatrix::new_matrix(residuals.nrows(), residuals.ncols(), |i, j| residuals[(i, j)]))
+    Ok(to_r(residuals.as_ref()))
 }
 
 /// Sums of counts, given as in `rust_departures()`, over groups of spots, counted from 1: groups × genes.
@@ -90,9 +90,14 @@ fn rust_group_sums(counts: Robj, group: &[i32], groups: i32, threads: i32) -> Re
 /// Does something with counts, a matrix or the parts of a sparse one.
 fn with_counts<T>(counts: Robj, spots: usize, work: impl FnOnce(Counts<'_>) -> Result<T>) -> Result<T> {
     if let Some(parts) = counts.as_list() {
-        let (starts, rows) = (integers(&parts, "starts")?, integers(&parts, "rows")?);
-        let values = doubles(&parts, "values")?;
-        return work(Counts::Sparse { spots, starts: &starts, rows: &rows, values: &values });
+        // without a copy
+        let (starts, rows, values) =
+            (part(&parts, "starts")?, part(&parts, "rows")?, part(&parts, "values")?);
+        let slices = (starts.as_integer_slice(), rows.as_integer_slice(), values.as_real_slice());
+        let (Some(starts), Some(rows), Some(values)) = slices else {
+            return Err(Error::Other("sparse counts must be integer and double".to_string()));
+        };
+        return work(Counts::Sparse { spots, starts, rows, values });
     }
     let counts: RMatrix<f64> = counts.try_into()?;
     work(Counts::Dense(matrix(&counts)))

@@ -18,7 +18,7 @@
 use crate::error::{Error, Result};
 use crate::patches::Patches;
 use crate::simd::vectorized;
-use faer::{Mat, MatMut, MatRef};
+use faer::{ColRef, Mat, MatMut, MatRef};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -259,6 +259,20 @@ impl Counts<'_> {
             }
         }
     }
+
+    /// Does something with a gene's counts, spot by spot; those that are zero may be left out.
+    fn each(&self, g: usize, mut use_count: impl FnMut(usize, f64)) {
+        match *self {
+            Counts::Dense(counts) => {
+                counts.col(g).iter().enumerate().for_each(|(row, &count)| use_count(row, count));
+            }
+            Counts::Sparse { starts, rows, values, .. } => {
+                let own = starts[g] as usize..starts[g + 1] as usize;
+                let entries = rows[own.clone()].iter().zip(&values[own]);
+                entries.for_each(|(&row, &count)| use_count(row as usize, count));
+            }
+        }
+    }
 }
 
 /// Sums of counts over groups of spots: groups × genes. `group` has a number below `groups` for each spot.
@@ -274,18 +288,8 @@ pub fn group_sums(counts: Counts<'_>, group: &[usize], groups: usize) -> Result<
         return Err(Error::Damaged("groups of spots"));
     }
     let mut sums = Mat::zeros(groups, genes);
-    sums.as_mut().par_col_iter_mut().enumerate().for_each(|(g, mut sums)| match counts {
-        Counts::Dense(counts) => {
-            for (&group, count) in group.iter().zip(counts.col(g).iter()) {
-                sums[group] += count;
-            }
-        }
-        Counts::Sparse { starts, rows, values, .. } => {
-            let own = starts[g] as usize..starts[g + 1] as usize;
-            for (&row, count) in rows[own.clone()].iter().zip(&values[own]) {
-                sums[group[row as usize]] += count;
-            }
-        }
+    sums.as_mut().par_col_iter_mut().enumerate().for_each(|(g, mut sums)| {
+        counts.each(g, |row, count| sums[group[row]] += count);
     });
     Ok(sums)
 }
@@ -394,7 +398,7 @@ impl Depth {
             .into_par_iter()
             .map_init(Gene::default, |gene, g| {
                 self.read(counts, g, gene);
-                let parts = self.gene(gene, &rates.col(g).iter().copied().collect::<Vec<_>>(), weights[g]);
+                let parts = self.gene(gene, rates.col(g), weights[g]);
                 (parts.rough, parts.smooth)
             })
             .unzip())
@@ -417,12 +421,11 @@ impl Depth {
         }
         let mut out = Mat::zeros(self.places.len(), genes);
         out.as_mut().par_col_iter_mut().enumerate().for_each_init(Gene::default, |gene, (g, column)| {
-            let rates: Vec<f64> = rates.col(g).iter().copied().collect();
             self.read(counts, g, gene);
             if spread.tau == 0.0 && self.covariates.is_empty() {
-                self.pearson(gene, &rates);
+                self.pearson(gene, rates.col(g));
             } else {
-                let parts = self.gene(gene, &rates, weights[g]);
+                let parts = self.gene(gene, rates.col(g), weights[g]);
                 self.shrink(gene, &parts, spread);
             }
             self.scatter(&gene.residuals, column.as_mat_mut());
@@ -448,23 +451,12 @@ impl Depth {
     /// The counts of a gene, by place.
     fn read(&self, counts: Counts<'_>, g: usize, gene: &mut Gene) {
         gene.counts.clear();
-        match counts {
-            Counts::Dense(counts) => {
-                let column = counts.col(g);
-                gene.counts.extend(self.patches.rows().iter().map(|&row| column[row]));
-            }
-            Counts::Sparse { starts, rows, values, .. } => {
-                gene.counts.resize(self.places.len(), 0.0);
-                let own = starts[g] as usize..starts[g + 1] as usize;
-                for (&row, &value) in rows[own.clone()].iter().zip(&values[own]) {
-                    gene.counts[self.places[row as usize]] = value;
-                }
-            }
-        }
+        gene.counts.resize(self.places.len(), 0.0);
+        counts.each(g, |row, count| gene.counts[self.places[row]] = count);
     }
 
     /// Residuals of the offset model and mu / sd. `rates` of the gene, by sample.
-    fn pearson(&self, gene: &mut Gene, rates: &[f64]) {
+    fn pearson(&self, gene: &mut Gene, rates: ColRef<'_, f64>) {
         let (limit, phi) = (self.limit, self.phi);
         for values in [&mut gene.residuals, &mut gene.slopes] {
             values.clear();
@@ -489,7 +481,7 @@ impl Depth {
     }
 
     /// A gene's vectors, from its counts, and its departure.
-    fn gene(&self, gene: &mut Gene, rates: &[f64], weight: f64) -> Parts {
+    fn gene(&self, gene: &mut Gene, rates: ColRef<'_, f64>, weight: f64) -> Parts {
         let n = self.size.len();
         self.pearson(gene, rates);
         let Gene { residuals, slopes, direction, smooth_residuals, smooth_direction, .. } = gene;

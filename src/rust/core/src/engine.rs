@@ -403,16 +403,7 @@ impl<'a> Site<'a> {
         }
         if !kernel.is_psd() {
             let ritz = self.rayleigh_ritz(kernel, Choice::Unsupported(Reason::TooFine));
-            return match self.step(kernel) {
-                Some((step, _)) if !request.eigenpairs && self.is_affordable(kernel, step, f64::INFINITY) => {
-                    Choice::Spectrum(How::Interpolated {
-                        step,
-                        tile: f64::INFINITY,
-                        otherwise: Box::new(ritz),
-                    })
-                }
-                _ => ritz,
-            };
+            return if request.eigenpairs { ritz } else { self.on_lattice(kernel, ritz) };
         }
         let limit = RANK_LIMIT.min((WORK_LIMIT / n as f64).sqrt() as usize);
         if kernel.band(CHOLESKY_TOLERANCE, self.locations.dim()).is_none() {
@@ -430,21 +421,22 @@ impl<'a> Site<'a> {
         if self.is_narrow(kernel) && self.has_few_entries(kernel) {
             return Choice::Krylov { width: Width::Narrow, apart: self.apart(kernel, true) };
         }
-        let too_fine = Choice::Unsupported(Reason::TooFine);
-        let Some((step, length)) = self.step(kernel) else { return too_fine };
+        self.on_lattice(kernel, Choice::Unsupported(Reason::TooFine))
+    }
+
+    /// From a lattice for a smooth kernel, or one in each tile, where that is affordable.
+    fn on_lattice(&self, kernel: Kernel, otherwise: Choice) -> Choice {
+        let Some((length, wave_number)) = kernel.band(STEP.1, self.locations.dim()) else { return otherwise };
+        let step = STEP.0 * length / wave_number;
         // A kernel that never ends cannot be cut.
         let ends = kernel.reach(CUTOFF.ln()).is_some();
         let sides = TILES.iter().filter(|_| ends).map(|lengths| lengths * length);
         let tile =
             std::iter::once(f64::INFINITY).chain(sides).find(|&tile| self.is_affordable(kernel, step, tile));
-        let Some(tile) = tile else { return too_fine };
-        Choice::Spectrum(How::Interpolated { step, tile, otherwise: Box::new(too_fine) })
-    }
-
-    /// The step of a lattice for a smooth kernel, and the kernel's length.
-    fn step(&self, kernel: Kernel) -> Option<(f64, f64)> {
-        let (length, wave_number) = kernel.band(STEP.1, self.locations.dim())?;
-        Some((STEP.0 * length / wave_number, length))
+        match tile {
+            Some(tile) => Choice::Spectrum(How::Interpolated { step, tile, otherwise: Box::new(otherwise) }),
+            None => otherwise,
+        }
     }
 
     /// See [`NODES`] and [`STORED`].

@@ -203,7 +203,7 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     let axes = Axes::of(&whole)?;
     let tissue = tissue(&smoother, &whole, &axes);
     let simple = simplify(&genes, &mut smoother, whole, &axes, count)?;
-    Ok(report(&smoother, simple, count, tissue, held_out))
+    Ok(report(&smoother, simple, count, tissue, (held_out, supported)))
 }
 
 /// A basis of the smooth factors in which the first ones explain most of the genes, weighted by their precision: the
@@ -240,8 +240,7 @@ impl Axes {
             return Ok(Self { smooth, others, explained: Vec::new(), loadings: empty(), factors: empty() });
         }
         let no_convergence = || Error::NoConvergence("factors'".to_string());
-        let mut inner = gram(&columns(&fit.smooth, &smooth));
-        (0..smooth.len()).for_each(|i| (0..smooth.len()).for_each(|j| inner[(i, j)] /= n));
+        let inner = moments(&columns(&fit.smooth, &smooth));
         let weights: Vec<f64> = fit.loadings.noise.iter().map(|v| 1.0 / v).collect();
         let loadings = columns(&fit.loadings.mean, &smooth);
         let outer = weighted_gram(loadings.as_ref(), &weights, loadings.as_ref());
@@ -267,15 +266,29 @@ impl Axes {
     /// Both turns for all factors, those that are not smooth last.
     fn whole(&self) -> (Vec<usize>, Mat<f64>, Mat<f64>) {
         let order = [self.smooth.as_slice(), &self.others].concat();
-        let count = self.smooth.len();
-        let wide = |turn: &Mat<f64>| {
-            Mat::from_fn(order.len(), order.len(), |i, j| {
-                if i < count && j < count { turn[(i, j)] } else { f64::from(u8::from(i == j)) }
-            })
-        };
-        let (loadings, factors) = (wide(&self.loadings), wide(&self.factors));
+        let all = order.len();
+        let (loadings, factors) = (widened(&self.loadings, all), widened(&self.factors, all));
         (order, loadings, factors)
     }
+}
+
+/// A turn of the first of so many factors, which leaves the others as they are.
+fn widened(turn: &Mat<f64>, all: usize) -> Mat<f64> {
+    let count = turn.nrows();
+    Mat::from_fn(
+        all,
+        all,
+        |i, j| {
+            if i < count && j < count { turn[(i, j)] } else { f64::from(u8::from(i == j)) }
+        },
+    )
+}
+
+/// Means of products of columns.
+fn moments(m: &Mat<f64>) -> Mat<f64> {
+    let inner = gram(m);
+    let n = m.nrows() as f64;
+    Mat::from_fn(m.ncols(), m.ncols(), |i, j| inner[(i, j)] / n)
 }
 
 /// The root of a positive semidefinite matrix, with eigenvalues of a least size.
@@ -315,8 +328,7 @@ fn simplify(
     // In a basis in which the factors as a whole are orthonormal (their smooth parts may nearly depend on each other):
     // there a loading is uncertain by a location's share of the gene's noise.
     let n = total.nrows() as f64;
-    let inner = gram(&columns(&total, &(0..count).collect::<Vec<_>>()));
-    let turned = root(Mat::from_fn(count, count, |i, j| inner[(i, j)] / n).as_ref()).and_then(|root| {
+    let turned = root(moments(&total.subcols(0, count).to_owned()).as_ref()).and_then(|root| {
         let mut simple = times(loadings.subcols(0, count), root.as_ref());
         for j in 0..count {
             let column = simple.col_as_slice_mut(j);
@@ -331,9 +343,7 @@ fn simplify(
     let new_total = times(total.subcols(0, count), back.as_ref());
     // C becomes T' C T, with T the identity beside the turned ones.
     let all = order.len();
-    let wide = Mat::from_fn(all, all, |i, j| {
-        if i < count && j < count { turn[(i, j)] } else { f64::from(u8::from(i == j)) }
-    });
+    let wide = widened(&turn, all);
     covariance = times(times(wide.transpose(), covariance.as_ref()).as_ref(), wide.as_ref());
     total.subcols_mut(0, count).copy_from(new_total.as_ref());
     loadings.subcols_mut(0, count).copy_from(new_loadings.as_ref());
@@ -380,7 +390,13 @@ fn kernel(smoother: &Smoother, fit: &Fit, k: usize) -> Kernel {
     }
 }
 
-fn report(smoother: &Smoother, fit: Fit, count: usize, tissue: Tissue, held_out: Vec<HeldOut>) -> Factors {
+fn report(
+    smoother: &Smoother,
+    fit: Fit,
+    count: usize,
+    tissue: Tissue,
+    (held_out, supported): (Vec<HeldOut>, Option<bool>),
+) -> Factors {
     let n = fit.smooth.nrows() as f64;
     let genes = fit.loadings.mean.nrows() as f64;
     let summary = |k: usize| {
@@ -418,7 +434,7 @@ fn report(smoother: &Smoother, fit: Fit, count: usize, tissue: Tissue, held_out:
             .map(|(&k, s)| Summary { prior: found[k].1.prior / (s * s), ..found[k].1 })
             .collect(),
         tissue,
-        supported: supported(&held_out),
+        supported,
         held_out,
         iterations: fit.iterations,
     }
@@ -475,10 +491,10 @@ fn hold_out(
         // A gene may be constant there.
         let varies = |g: &usize| kept.iter().any(|&row| y[(row, *g)] != y[(kept[0], *g)]);
         let varying: Vec<usize> = columns_used.iter().copied().filter(varies).collect();
-        let training = Mat::from_fn(kept.len(), varying.len(), |i, g| y[(kept[i], varying[g])]);
         if varying.is_empty() {
             continue;
         }
+        let training = Mat::from_fn(kept.len(), varying.len(), |i, g| y[(kept[i], varying[g])]);
         let Ok(fold_genes) = Genes::new(training.as_ref()) else { continue };
         let mut smoother = Smoother::new(&part, lengthscales)?;
         let limit = varying.len().min(kept.len() - 1);
