@@ -10,10 +10,11 @@ use crate::likelihood::{Candidate, Maximum, candidates, range_above};
 use crate::locations::Locations;
 use crate::model::{Block, Likelihood, Model, View};
 use crate::null::invariants::{SampleSpectrum, form_weights};
-use crate::null::{KernelForms, score_rows};
+use crate::null::{KernelForms, SampleForm, score_rows};
 use crate::simd::dot;
 use crate::spectrum::Spectrum;
 use faer::Mat;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize, Serializer};
 use std::sync::Arc;
 
@@ -84,9 +85,9 @@ impl Model for Spectral {
             let sample =
                 SampleSpectrum::new(values, vectors.as_ref().as_ref()).with_kernel(&kernel, range.clone());
             start += block.rank();
-            for (form, &delta) in forms.iter_mut().zip(deltas) {
-                form.push(sample.sample_form(delta));
-            }
+            let own: Vec<SampleForm> =
+                deltas.par_iter().with_max_len(1).map(|&delta| sample.sample_form(delta)).collect();
+            forms.iter_mut().zip(own).for_each(|(form, own)| form.push(own));
             rows.push(sample.score_rows(&score_rows(locations, range.clone())));
         }
         KernelForms::new(forms.into_iter().map(Some).collect(), rows)

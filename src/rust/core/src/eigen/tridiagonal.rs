@@ -9,7 +9,7 @@ use crate::simd::{dot, vectorized};
 use faer::diag::{Diag, DiagRef};
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
-use faer::{Accum, Mat, MatMut, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 /// Reflections in a panel.
 const PANEL: usize = 32;
@@ -69,21 +69,21 @@ impl Tridiagonal {
             }
             let (done, rest) = k.as_mut().split_at_col_mut(to);
             let mut rest = rest.subrows_mut(to, n - to);
-            let (v, w) = (done.as_ref().submatrix(to, from, n - to, to - from), w.subrows(to, n - to));
-            let w = w.subcols(0, to - from);
-            for (left, right) in [(v, w), (w, v)] {
-                triangular::matmul(
-                    rest.as_mut(),
-                    BlockStructure::TriangularLower,
-                    Accum::Add,
-                    left,
-                    BlockStructure::Rectangular,
-                    right.transpose(),
-                    BlockStructure::Rectangular,
-                    -1.0,
-                    Par::rayon(2),
-                );
-            }
+            let count = to - from;
+            let (v, w) =
+                (done.as_ref().submatrix(to, from, n - to, count), w.submatrix(to, 0, n - to, count));
+            let (left, right) = (beside(v, w), beside(w, v));
+            triangular::matmul(
+                rest.as_mut(),
+                BlockStructure::TriangularLower,
+                Accum::Add,
+                left.as_ref(),
+                BlockStructure::Rectangular,
+                right.transpose(),
+                BlockStructure::Rectangular,
+                -1.0,
+                Par::rayon(2),
+            );
         }
         Ok(Self { reflections: k, scales, diagonal, off_diagonal })
     }
@@ -130,6 +130,12 @@ impl Tridiagonal {
         }
         Ok(())
     }
+}
+
+/// Two matrices of as many columns as one.
+fn beside(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> Mat<f64> {
+    let (rows, count) = a.shape();
+    Mat::from_fn(rows, 2 * count, |i, j| if j < count { a[(i, j)] } else { b[(i, j - count)] })
 }
 
 /// The reflection that takes a vector to a multiple of the first axis: its vector, whose first entry is 1, its scale, and

@@ -3,22 +3,40 @@
 use super::spread::spread_rows;
 use crate::kernel::KernelAt;
 use faer::Mat;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Covariates of a row's sum of cubes.
 const COVARIATES: usize = 6;
 
-/// Σ kᵢⱼ³ over j ≠ i, for each i of a sample.
-pub fn kernel_cubes(kernel: &KernelAt<'_>, rows: Range<usize>) -> Vec<f64> {
-    let mut cubes = vec![0.0; rows.len()];
-    for i in 0..rows.len() {
-        for j in 0..i {
-            let cube = kernel.value(rows.start + i, rows.start + j).powi(3);
-            cubes[i] += cube;
-            cubes[j] += cube;
+/// Rows of a form at a time.
+const CHUNK: usize = 128;
+
+/// Sums over a kernel's entries between different locations of a sample.
+pub struct KernelCubes {
+    /// Σ kᵢⱼ³ over j ≠ i, for each i.
+    pub rows: Vec<f64>,
+    /// Σ (kᵢⱼ - uᵢ - uⱼ)³ over i ≠ j.
+    pub centred: f64,
+}
+
+impl KernelCubes {
+    /// Of the sample that has these rows, with a u for each of them: O(n²).
+    pub fn new(kernel: &KernelAt<'_>, rows: Range<usize>, u: &[f64]) -> Self {
+        let (mut sums, mut centred) = (vec![0.0; rows.len()], 0.0);
+        for i in 0..rows.len() {
+            let mut own = 0.0;
+            for j in 0..i {
+                let value = kernel.value(rows.start + i, rows.start + j);
+                let cube = value.powi(3);
+                sums[i] += cube;
+                sums[j] += cube;
+                own += (value - u[i] - u[j]).powi(3);
+            }
+            centred += 2.0 * own;
         }
+        Self { rows: sums, centred }
     }
-    cubes
 }
 
 /// Σ aᵢⱼ³ over i ≠ j of a form's traceless part, from `count` of its rows; `rows` gives some of them, rows × n.
@@ -27,27 +45,26 @@ pub fn kernel_cubes(kernel: &KernelAt<'_>, rows: Range<usize>) -> Vec<f64> {
 /// are spread over the rest, where the rows' sums are regressed on what is known of all rows: the diagonals of
 /// A and of its square, their squares, and the kernel's sums.
 pub fn off_diagonal_cubes(
-    rows: impl Fn(&[usize]) -> Mat<f64>,
+    rows: impl Fn(&[usize]) -> Mat<f64> + Sync,
     shift: f64,
     [diagonal, square_diagonal, kernel_cubes]: [&[f64]; 3],
     count: usize,
 ) -> f64 {
     let n = diagonal.len();
     let own = shift * (1.0 - 1.0 / n as f64);
-    let row_sums = |some: &[usize]| {
-        let mut sums = Vec::with_capacity(some.len());
-        for chunk in some.chunks(128) {
-            let block = rows(chunk);
-            let mut cubes = vec![0.0; chunk.len()];
-            for j in 0..n {
-                for (sum, x) in cubes.iter_mut().zip(block.col_as_slice(j)) {
-                    *sum += x * x * x;
-                }
+    let chunk_sums = |chunk: &[usize]| {
+        let block = rows(chunk);
+        let mut cubes = vec![0.0; chunk.len()];
+        for j in 0..n {
+            for (sum, x) in cubes.iter_mut().zip(block.col_as_slice(j)) {
+                *sum += x * x * x;
             }
-            sums.extend(cubes.iter().zip(chunk).map(|(sum, &i)| sum - (diagonal[i] - own).powi(3)));
         }
-        sums
+        cubes.iter_mut().zip(chunk).for_each(|(sum, &i)| *sum -= (diagonal[i] - own).powi(3));
+        cubes
     };
+    let row_sums =
+        |some: &[usize]| -> Vec<f64> { some.par_chunks(CHUNK).flat_map_iter(chunk_sums).collect() };
     if n <= count {
         return row_sums(&(0..n).collect::<Vec<_>>()).iter().sum();
     }

@@ -8,9 +8,10 @@
 //!   A = Σ f ũ ũᵀ + g gᵀ/gamma, where ũ are the centred eigenvectors and g = Σ f b ũ: of rank r like K.
 //!
 //! So A = Y Yᵀ with a matrix Y of r or r + 1 columns. Small samples work on A itself; large ones on Y, where
-//! all invariants cost O(n r) but Σ aᵢⱼ³, which is estimated from some rows of A.
+//! all invariants cost O(n r) but Σ aᵢⱼ³, which is had from K's entries for the score form (as long as O(n²) is
+//! affordable), and estimated from some rows of A for others.
 
-use super::cubes::{kernel_cubes, off_diagonal_cubes};
+use super::cubes::{KernelCubes, off_diagonal_cubes};
 use super::forms::{KernelForms, SampleForm};
 use super::moments::Invariants;
 use super::roots::falling_root;
@@ -20,6 +21,7 @@ use crate::error::Result;
 use crate::kernel::KernelAt;
 use faer::linalg::matmul::{matmul, triangular};
 use faer::{Accum, ColRef, Mat, MatRef, Par};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Samples with more locations than this do not form A.
@@ -48,8 +50,8 @@ pub struct SampleSpectrum<'a> {
     pub sums: Vec<f64>,
     /// The eigenvalues of H K H, as many as `values`.
     centred_values: Vec<f64>,
-    /// Σ kᵢⱼ³ over j ≠ i for each i, a covariate of the same sums of A's entries; empty for small samples.
-    kernel_cubes: Vec<f64>,
+    /// Σ aᵢⱼ³ of the score form, and covariates of the same sums of others; none for small samples, and very large ones.
+    kernel_cubes: Option<KernelCubes>,
 }
 
 impl<'a> SampleSpectrum<'a> {
@@ -59,15 +61,28 @@ impl<'a> SampleSpectrum<'a> {
         let sums: Vec<f64> = vectors.col_iter().map(|u| u.iter().sum()).collect();
         let centred = Mat::from_fn(vectors.nrows(), values.len(), |i, k| vectors[(i, k)] - sums[k] / n);
         let centred_values = centred_values(values, &sums, n);
-        Self { values, centred, sums, centred_values, kernel_cubes: Vec::new() }
+        Self { values, centred, sums, centred_values, kernel_cubes: None }
     }
 
     /// With what large samples need of the kernel's own entries; `rows` are the sample's.
     pub fn with_kernel(mut self, kernel: &KernelAt<'_>, rows: Range<usize>) -> Self {
         if (FORM_LIMIT + 1..=KERNEL_LIMIT).contains(&self.n()) {
-            self.kernel_cubes = kernel_cubes(kernel, rows);
+            self.kernel_cubes = Some(KernelCubes::new(kernel, rows, &self.centring()));
         }
         self
+    }
+
+    /// u with aᵢⱼ = kᵢⱼ - uᵢ - uⱼ for i ≠ j in the traceless score form.
+    fn centring(&self) -> Vec<f64> {
+        let size = self.n() as f64;
+        let (_, shift) = self.eigenvalues(f64::INFINITY);
+        let along: Vec<f64> = self.values.iter().zip(&self.sums).map(|(s, b)| s * b / size).collect();
+        let mean = along.iter().zip(&self.sums).map(|(along, b)| along * b).sum::<f64>() / size;
+        let mut u = vec![0.5 * (mean - shift / size); self.n()];
+        for (along, column) in along.iter().zip(self.centred.col_iter()) {
+            u.iter_mut().zip(column.iter()).for_each(|(u, value)| *u += along * value);
+        }
+        u
     }
 
     /// Number of locations.
@@ -127,7 +142,8 @@ impl<'a> SampleSpectrum<'a> {
         }
     }
 
-    /// The form from Y with A = Y Yᵀ, with the diagonals of A and A² in O(n r) and Σ aᵢⱼ³ from some rows.
+    /// The form from Y with A = Y Yᵀ, with the diagonals of A and A² in O(n r), and Σ aᵢⱼ³ from so many rows where it is
+    /// not known.
     fn factored(
         &self,
         delta: f64,
@@ -138,12 +154,14 @@ impl<'a> SampleSpectrum<'a> {
     ) -> Traceless {
         let (norms, inner) =
             if y.ncols() <= GRAM_LIMIT { diagonals(y) } else { self.structured_diagonals(delta) };
-        let cubes = off_diagonal_cubes(
-            |some| traceless_rows(y, some, shift),
-            shift,
-            [&norms, &inner, &self.kernel_cubes],
-            rows,
-        );
+        let cubes = match &self.kernel_cubes {
+            Some(cubes) if delta.is_infinite() => cubes.centred,
+            cubes => {
+                let covariate = cubes.as_ref().map_or(&[][..], |cubes| &cubes.rows);
+                let rows_of = |some: &[usize]| traceless_rows(y, some, shift);
+                off_diagonal_cubes(rows_of, shift, [&norms, &inner, covariate], rows)
+            }
+        };
         Traceless::from_diagonals(y, shift, traces, &norms, &inner, cubes)
     }
 
@@ -279,11 +297,10 @@ fn centred_values(values: &[f64], sums: &[f64], n: f64) -> Vec<f64> {
     let (mut pairs, stay): (Vec<(f64, f64)>, Vec<_>) = pairs.partition(|(_, v)| *v > SUM_OF_ZERO * largest);
     pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
     let secular = |x: f64| 1.0 - pairs.iter().map(|(s, v)| v / (s - x)).sum::<f64>();
-    let mut values: Vec<f64> = Vec::with_capacity(pairs.len() + stay.len());
-    for (k, &(upper, above)) in pairs.iter().enumerate() {
+    let root = |k: usize, largest: f64| {
         // Times the distances to both poles the function is smooth, and positive below the root.
-        let tolerance = 1e-13 * values.first().copied().unwrap_or(upper);
-        let value = match pairs.get(k + 1) {
+        let ((upper, above), tolerance) = (pairs[k], 1e-13 * largest);
+        match pairs.get(k + 1) {
             Some(&(lower, below)) => {
                 let gap = upper - lower;
                 let smooth = |x: f64| secular(x) * (upper - x) * (x - lower);
@@ -293,8 +310,11 @@ fn centred_values(values: &[f64], sums: &[f64], n: f64) -> Vec<f64> {
                 let smooth = |x: f64| secular(x) * (upper - x);
                 falling_root(smooth, [0.0, upper], [smooth(0.0), -above], tolerance)
             }
-        };
-        values.push(value);
+        }
+    };
+    let mut values: Vec<f64> = pairs.iter().take(1).map(|(upper, _)| root(0, *upper)).collect();
+    if let Some(&largest) = values.first() {
+        values.par_extend((1..pairs.len()).into_par_iter().map(|k| root(k, largest)));
     }
     values.extend(stay.into_iter().map(|(s, _)| s));
     values.sort_by(|a, b| b.total_cmp(a));
@@ -535,8 +555,11 @@ mod tests {
             let spectrum = Spectrum::dense(kernel, &locations).unwrap();
             let vectors = spectrum.blocks()[0].vectors();
             let mut sample = SampleSpectrum::new(spectrum.values(), vectors.as_ref().as_ref());
-            sample.kernel_cubes = kernel_cubes(&kernel.at(&locations), 0..n);
-            for delta in [f64::INFINITY, 1.0] {
+            let cubes = KernelCubes::new(&kernel.at(&locations), 0..n, &sample.centring());
+            let score = sample.form(f64::INFINITY).invariants;
+            assert!((cubes.centred - (score.u - score.s3)).abs() < 1e-10 * score.t2.powf(1.5));
+            sample.kernel_cubes = Some(cubes);
+            for delta in [10.0, 1.0] {
                 let y = sample.factor(delta);
                 let cumulants = |rows| {
                     let (_, shift) = sample.eigenvalues(delta);
