@@ -181,8 +181,9 @@ fn halve(steps: &[Vec<i64>], rows: &mut [usize], start: usize, starts: &mut Vec<
     };
     let axis = (0..steps.len()).fold(0, |best, j| if extent(j) > extent(best) { j } else { best });
     let middle = rows.len() / 2;
-    // ties by row, so that the cut does not depend on the order of what came before
-    rows.select_nth_unstable_by_key(middle, |&i| (steps[axis][i], i));
+    // ties by the other coordinates, so that the cut does not depend on the order of the locations
+    let place = |i: usize| [0, 1, 2].map(|k| steps.get((axis + k) % steps.len()).map_or(0, |x| x[i]));
+    rows.select_nth_unstable_by_key(middle, |&i| (place(i), i));
     let (left, right) = rows.split_at_mut(middle);
     halve(steps, left, start, starts);
     halve(steps, right, start + middle, starts);
@@ -277,6 +278,28 @@ mod tests {
                 assert!(patches.basis().iter().zip(whole.basis()).all(close));
             }
         }
+    }
+
+    #[test]
+    fn patches_are_the_same_in_any_order_of_the_locations() {
+        let (side, samples) = (30, vec![0; 900]);
+        let lattice = |i: usize, j: usize| if j == 0 { (i % side) as f64 } else { (i / side) as f64 };
+        let shuffled = |i: usize| i * 7 % 900;
+        let members = |coords: &Mat<f64>, original: &dyn Fn(usize) -> usize| {
+            let patches = Patches::new(coords.as_ref(), &samples).unwrap();
+            let mut members: Vec<Vec<usize>> = patches
+                .ranges()
+                .map(|range| {
+                    let mut rows: Vec<usize> = range.map(|place| original(patches.rows()[place])).collect();
+                    rows.sort_unstable();
+                    rows
+                })
+                .collect();
+            members.sort_unstable();
+            members
+        };
+        let ordered = members(&Mat::from_fn(900, 2, lattice), &|i| i);
+        assert_eq!(members(&Mat::from_fn(900, 2, |i, j| lattice(shuffled(i), j)), &shuffled), ordered);
     }
 
     #[test]
