@@ -39,8 +39,8 @@
 #' joined by the Cauchy combination. No random numbers are involved. Kernels that only a few pairs of
 #' spots can tell from noise, such as lengthscales below most distances, weigh little, and do not count
 #' for a gene whose few large values are not expected to meet on one of those pairs. For kernels up to
-#' about a spacing the lower tail of the score counts, too, with a twentieth of the weight: genes whose
-#' neighbours differ, in fine stripes, like a checkerboard, or because cells of a kind keep apart. Their
+#' about a spacing (over 20 spots and more) the lower tail of the score counts, too, with a twentieth of the
+#' weight: genes whose neighbours differ, in fine stripes, like a checkerboard, or because cells of a kind keep apart. Their
 #' `fsv` is 0.
 #'
 #' `"spatialde"` p-values are those of SpatialDE: the upper tail of a chi-squared distribution with one

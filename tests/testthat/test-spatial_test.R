@@ -136,6 +136,15 @@ test_that("the way in does not change a bit of the result", {
   expect_identical(without_qvalues(single[own]), without_qvalues(all[some, own]))
 })
 
+test_that("the order of the spots and of the coordinates does not matter on a lattice", {
+  tissue <- example_tissue(n_spots = 150, n_genes = 60)
+  coords <- as.matrix(tissue$sample_info[c("x", "y")])
+  run <- function(order, coords) spatial_test(tissue$counts[, order], coords[order, ])$log10_pval
+  all <- run(1:150, coords)
+  expect_equal(run((1:150 * 7) %% 150 + 1, coords), all, tolerance = 1e-9)
+  expect_equal(run(1:150, coords[, 2:1]), all, tolerance = 1e-9)
+})
+
 # Properties --------------------------------------------------------------------------------------
 
 test_that("there is one row for each gene, and a bad gene changes no other", {
@@ -275,6 +284,20 @@ test_that("wrong arguments are named", {
     fit_small(tissue$y, tissue$coords[1:4, ])
   })
   expect_error(fit_small(tissue$y, tissue$coords, kernels = "RBF"), class = "patina_error_argument")
+})
+
+test_that("p-values over few spots are no smaller than permutations of them can be", {
+  # eight time points; genes with three unlike values in a row, which are nearly the bound of a narrow form
+  y <- seeded_uniform(1, 8 * 2000)
+  y <- matrix(stats::qnorm(y), 2000, 8)
+  y[1:3, ] <- rep(c(0, 0.1, -1, 2.1, -1.2, 0, -0.1, 0.2), each = 3)
+  p <- spatial_test(y, 1:8, normalization = "none")$pval
+  expect_gt(min(p), 1 / factorial(8))
+  expect_lt(mean(p < 0.01), 0.015)
+  # four spots apart from sixteen, in which alone a gene is expressed
+  coords <- cbind(c(rep(20, 4), 1:16 %% 4), c(1:4, 1:16 %/% 4))
+  apart <- spatial_test(t(rep(c(1, 0), c(4, 16)) + 1e-3 * y[4:23]), coords, normalization = "none")
+  expect_gt(apart$log10_pval, -50)
 })
 
 test_that("too few spots for p-values are said, and the fits kept", {

@@ -47,6 +47,14 @@ const SPARSE_SCORE: f64 = 20.0;
 /// The same for the forms at finite delta, which see single spots more.
 const SPARSE_FINITE: f64 = 6.0;
 
+/// Genes whose values are carried by fewer spots than this, n / kurtosis, are sparse as well, however few spots there
+/// are: their forms under permutation go beyond the bound that those of normal values have.
+const CARRIERS: f64 = 5.0;
+
+/// Lower tails count from this number of locations on. Below, three values in a row are nearly the bound of a narrow
+/// form, and too frequent under permutation for any tail here.
+const LOWER_LOCATIONS: usize = 20;
+
 /// What the lower tails of narrow kernels' scores weigh together, beside all forms, whose weights have a sum of 1. Genes
 /// whose neighbours differ, in stripes, like a checkerboard or because their cells repel each other, have scores far
 /// below their mean. On simulated tissues (examples/kernels.rs) more weight finds no more.
@@ -109,7 +117,8 @@ impl NullForms {
         }
         let forms: Vec<Form> = kernels.iter().flat_map(|kernel| kernel.forms.iter().cloned()).collect();
         let narrow = |k: &usize| deltas[k % deltas.len()].is_infinite() && forms[*k].lower.is_some();
-        let narrow: Vec<usize> = (0..forms.len()).filter(narrow).collect();
+        let few = locations.len() < LOWER_LOCATIONS;
+        let narrow: Vec<usize> = (0..forms.len()).filter(|k| !few && narrow(k)).collect();
         let total: f64 = narrow.iter().map(|&k| weights[k]).sum();
         let lower = narrow.into_iter().map(|k| (k, LOWER_SHARE * weights[k] / total)).collect();
         Ok(Self { samples: locations.samples().to_vec(), deltas: deltas.to_vec(), forms, weights, lower })
@@ -233,7 +242,9 @@ impl NullForms {
         let one = |((q, form), delta): ((&f64, &Form), &f64)| {
             let counts = form.support.carries(gene.kurtosis) || form.support.pairs() >= most;
             let standard = self.standard_score(form, *q, gene).filter(|_| counts);
-            standard.map_or(f64::NAN, |(z, skewness)| log_tail(form, delta.is_infinite(), z, skewness, gene))
+            let score = delta.is_infinite();
+            let rich = self.is_rich(gene, if score { SPARSE_SCORE } else { SPARSE_FINITE });
+            standard.map_or(f64::NAN, |(z, skewness)| log_tail(form, score, z, skewness, rich))
         };
         q.iter().zip(&self.forms).zip(self.deltas.iter().cycle()).map(one).collect()
     }
@@ -245,10 +256,16 @@ impl NullForms {
         let form = &self.forms[form];
         let standard = self.standard_score(form, q, gene).filter(|_| form.support.carries(gene.kurtosis));
         standard.map_or(f64::NAN, |(z, skewness)| {
-            let rich = form.lower.as_ref().filter(|_| gene.kurtosis <= SPARSE_SCORE);
-            let correction = rich.map_or(0.0, |ratio| ratio.log_correction(-z));
+            let ratio = form.lower.as_ref().filter(|_| self.is_rich(gene, SPARSE_SCORE));
+            let correction = ratio.map_or(0.0, |ratio| ratio.log_correction(-z));
             (tails::log_pearson3(-z, -skewness) + correction).min(0.0)
         })
+    }
+
+    /// Whether a gene's values are spread over enough spots for the tail that normal values have.
+    fn is_rich(&self, gene: &GeneMoments, most_kurtosis: f64) -> bool {
+        let n = self.samples.iter().map(Range::len).sum::<usize>() as f64;
+        gene.kurtosis <= most_kurtosis.min(n / CARRIERS)
     }
 
     /// The combined p-value of a gene from all its forms, kernel by kernel. NaN where none varies.
@@ -261,10 +278,10 @@ impl NullForms {
 
 /// Natural log of a form's p-value.
 ///
-/// For most genes it is Pearson III with the correction of the Gaussian ratio. Sparse genes' forms have no bound
+/// For rich genes it is Pearson III with the correction of the Gaussian ratio. Sparse genes' forms have no bound
 /// within reach and, at finite delta, more kurtosis than Pearson III has.
-fn log_tail(form: &Form, score: bool, z: f64, skewness: f64, gene: &GeneMoments) -> f64 {
-    if gene.kurtosis <= if score { SPARSE_SCORE } else { SPARSE_FINITE } {
+fn log_tail(form: &Form, score: bool, z: f64, skewness: f64, rich: bool) -> f64 {
+    if rich {
         let correction = form.ratio.as_ref().map_or(0.0, |ratio| ratio.log_correction(z));
         (tails::log_pearson3(z, skewness) + correction).min(0.0)
     } else if score {
@@ -348,9 +365,9 @@ mod tests {
         let locations = Locations::new(coords.as_ref()).unwrap();
         let models = models(&[se(0.5), se(0.8)], &locations);
         let forms = null_forms(&models, &locations).unwrap();
-        let lower: Vec<usize> = forms.lower.iter().map(|(form, _)| *form).collect();
-        assert_eq!(lower, [0, DELTAS.len()], "the score forms");
-        assert!((forms.lower.iter().map(|(_, weight)| weight).sum::<f64>() - LOWER_SHARE).abs() < 1e-12);
+        let lower = [0, DELTAS.len()];
+        assert!(lower.iter().all(|&form| forms.forms[form].lower.is_some()), "the score forms");
+        assert_eq!(forms.lower, [], "too few locations for it to count");
 
         let y = values(&locations, |i| f64::from(i as u32 % 2) + 0.1 * (i as f64).sin());
         let gene = forms.gene(y.col_as_slice(0));
@@ -386,6 +403,42 @@ mod tests {
         let forms = null_forms(&models(&kernels, &locations), &locations).unwrap();
         let narrow: Vec<usize> = forms.lower.iter().map(|(form, _)| form / DELTAS.len()).collect();
         assert_eq!(narrow, [0, 1]);
+        assert!((forms.lower.iter().map(|(_, weight)| weight).sum::<f64>() - LOWER_SHARE).abs() < 1e-12);
+    }
+
+    #[test]
+    fn p_values_of_few_locations_are_those_of_all_permutations() {
+        // A line, and a line with three locations apart from the others.
+        for apart in [0.0, 20.0] {
+            let place = |i: usize| i as f64 + if i < 3 { -apart } else { 0.0 };
+            let locations = Locations::new(Mat::from_fn(8, 1, |i, _| place(i)).as_ref()).unwrap();
+            let kernels: Vec<Kernel> = crate::scales::lengthscales(&locations).into_iter().map(se).collect();
+            let models = models(&kernels, &locations);
+            let forms = null_forms(&models, &locations).unwrap();
+            // Three in a row that hardly any others are like, a gradient, and one that is high.
+            for gene in [
+                [0.0, 0.1, -1.0, 2.1, -1.2, 0.0, -0.1, 0.2],
+                [0.1, 1.2, 1.9, 3.0, 4.2, 5.1, 5.8, 7.0],
+                [0.0, 0.1, 0.2, 0.1, 3.0, 0.0, 0.3, 0.1],
+            ] {
+                let orders = permutations(&(0..8).collect::<Vec<_>>());
+                let y =
+                    Mat::from_fn(8, orders.len(), |i, k| gene[orders[k][i]] - gene.iter().sum::<f64>() / 8.0);
+                let block = Block::new(y.clone(), &locations, vec![true; orders.len()], &DELTAS);
+                let views: Vec<_> = models.iter().map(|model| model.view(&block).unwrap()).collect();
+                let mut q = vec![0.0; DELTAS.len() * models.len()];
+                let mut counts = [0_usize; 3];
+                for k in 0..orders.len() {
+                    views.iter().zip(q.chunks_mut(DELTAS.len())).for_each(|(view, q)| view.forms(k, q));
+                    let p = forms.p_value(&q, &forms.gene(y.col_as_slice(k))).pval;
+                    assert!(p > 1e-5, "{p}");
+                    [0.05, 0.01, 0.001].iter().zip(&mut counts).for_each(|(a, n)| *n += usize::from(p <= *a));
+                }
+                let shares = counts.map(|count| count as f64 / orders.len() as f64);
+                println!("{apart} {shares:?}");
+                assert!(shares[0] < 0.08 && shares[1] < 0.015 && shares[2] < 0.002, "{shares:?}");
+            }
+        }
     }
 
     #[test]
@@ -543,7 +596,7 @@ mod tests {
 
     #[test]
     fn tails_are_those_for_the_genes_kurtosis() {
-        let locations = points(&[60], 2);
+        let locations = points(&[200], 2);
         let forms = null_forms(&models(&[se(1.5)], &locations), &locations).unwrap();
         let (score, finite) = (&forms.forms[0], &forms.forms[1]);
         let gene = |kurtosis| GeneMoments { kurtosis, scale: 1.0, squares: Vec::new(), sums: Vec::new() };
@@ -552,16 +605,21 @@ mod tests {
         let corrected = |form: &Form| plain + form.ratio.as_ref().unwrap().log_correction(z);
         let wide = tails::log_inverse_gaussian(z, skewness);
         assert!((corrected(score) - plain).abs() > 1e-3 && (corrected(finite) - wide).abs() > 1e-3);
-        // As much kurtosis as n/20 spikes have is sparse for a score form, as much as n/6 for another.
+        // As much kurtosis as n/20 spikes have is sparse for a score form, as much as n/6 for another; and as much as
+        // five spikes have.
         for (kurtosis, score_tail, finite_tail) in [
             (5.9, corrected(score), corrected(finite)),
             (6.1, corrected(score), wide),
             (19.9, corrected(score), wide),
             (20.1, plain, wide),
         ] {
-            assert_eq!(log_tail(score, true, z, skewness, &gene(kurtosis)), score_tail, "{kurtosis}");
-            assert_eq!(log_tail(finite, false, z, skewness, &gene(kurtosis)), finite_tail, "{kurtosis}");
+            let rich = |most| forms.is_rich(&gene(kurtosis), most);
+            assert_eq!(log_tail(score, true, z, skewness, rich(SPARSE_SCORE)), score_tail, "{kurtosis}");
+            assert_eq!(log_tail(finite, false, z, skewness, rich(SPARSE_FINITE)), finite_tail, "{kurtosis}");
         }
+        let locations = points(&[25], 2);
+        let forms = null_forms(&models(&[se(1.5)], &locations), &locations).unwrap();
+        assert!(forms.is_rich(&gene(4.9), SPARSE_SCORE) && !forms.is_rich(&gene(5.1), SPARSE_SCORE));
     }
 
     #[test]

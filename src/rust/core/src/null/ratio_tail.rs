@@ -21,6 +21,9 @@ pub struct RatioTail {
 const KNOTS: usize = 96;
 /// The table's last argument is that of so many equal steps in √u.
 const STEP: f64 = 0.04;
+/// How near to the bound, as a share of it, tails are told apart. The bound is that of normal values: z in standard
+/// deviations under permutation may be a little beyond it.
+const NEAREST: f64 = 1e-4;
 /// The first knot is at most so many standard deviations from the mean.
 const FIRST_KNOT: f64 = 0.03;
 
@@ -58,8 +61,7 @@ impl RatioTail {
             return self.values[0];
         }
         let rest = 1.0 - self.slope * z;
-        // Beyond the bound only by rounding.
-        let u = -rest.max(1e-300).ln();
+        let u = -rest.max(NEAREST).ln();
         let at = (u.sqrt() / self.root).asinh() / self.step;
         let i = (at as usize).min(KNOTS - 3);
         if i + 2 >= KNOTS - 1 {
