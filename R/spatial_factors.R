@@ -109,11 +109,13 @@ spatial_factors <- function(
   if (!is.null(lengthscale)) {
     check_lengthscales(lengthscale, "lengthscale", run$call)
   }
+  given <- results_for_coords(coords, genes, run$call)
+  genes <- given$genes
   prepared <- if (normalization == "log") {
-    prepare_log(x, coords, assay, from, sample_info, sample_id, covariates, run)
+    prepare_log(x, given$coords, assay, from, sample_info, sample_id, covariates, run)
   } else {
     settings <- new_settings(normalization, covariates)
-    prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
+    prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
   }
   input <- prepared$input
   spots <- without_junk(sample_order(input, copies = TRUE), prepared$junk, input$sample_id)

@@ -96,6 +96,15 @@ test_that("domains are parts of the tissue", {
   expect_identical(attr(several, "patina")$criterion$n_domains, 2:4)
 })
 
+test_that("a table of results may stand in the place of coordinates that x carries", {
+  skip_if_not_installed("SpatialExperiment")
+  spe <- example_tissue(n_spots = 100, n_genes = 30, as = "SpatialExperiment")
+  results <- spatial_test(spe)
+  hits <- subset(results, qval < 0.05)
+  fit <- spatial_factors(spe, hits, n_factors = 2)
+  expect_identical(fit$loadings, spatial_factors(spe, genes = hits, n_factors = 2)$loadings)
+})
+
 test_that("results go into objects", {
   skip_if_not_installed("SingleCellExperiment")
   sce <- SingleCellExperiment::SingleCellExperiment(list(counts = tissue$counts))
