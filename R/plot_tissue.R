@@ -250,17 +250,16 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
   # ggplot2 has one scale per plot: free ones are made by bringing every panel to 0..1.
   free <- look$scale == "free" && nlevels(data[[panel]]) > 1L
   panels <- if (free) data[[panel]] else factor(rep("all", nrow(data)))
-  ranges <- lapply(split(data$value, panels), trimmed_range, trim = look$trim)
+  # by place, not by name: a gene's name may be empty
+  rows <- unname(split(seq_len(nrow(data)), panels))
+  ranges <- lapply(rows, \(own) trimmed_range(data$value[own], look$trim))
   data$shown <- data$value
-  for (name in names(ranges)) {
-    rows <- which(panels == name)
-    data$shown[rows] <- if (free) {
-      rescale(data$value[rows], ranges[[name]])
-    } else {
-      clamp(data$value[rows], ranges[[name]])
-    }
+  trimmed <- FALSE
+  for (k in seq_along(rows)) {
+    value <- data$value[rows[[k]]]
+    data$shown[rows[[k]]] <- if (free) rescale(value, ranges[[k]]) else clamp(value, ranges[[k]])
+    trimmed <- trimmed || any(value < ranges[[k]][1L] | value > ranges[[k]][2L], na.rm = TRUE)
   }
-  trimmed <- any(data$value < ranges[[1L]][[1L]] | data$value > ranges[[1L]][[2L]], na.rm = TRUE)
   title <- c(
     if (free) paste0(quantity, ",\nlow to high\nin each panel") else quantity,
     if (trimmed) sprintf("(%s %% at either\nend trimmed)", format(100 * look$trim))
@@ -279,13 +278,13 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
       ggplot2::facet_grid(
         rows = ggplot2::vars(.data$sample),
         cols = ggplot2::vars(.data[[panel]]),
-        labeller = ggplot2::labeller(.cols = ggplot2::as_labeller(titles))
+        labeller = ggplot2::labeller(.cols = titles)
       )
     } else {
       ggplot2::facet_wrap(
         ggplot2::vars(.data[[panel]]),
         ncol = look$ncol,
-        labeller = ggplot2::as_labeller(titles)
+        labeller = titles
       )
     }) +
     ggplot2::scale_colour_viridis_c(
@@ -317,19 +316,19 @@ spot_layers <- function(tissue, axes, look, ...) {
   })
 }
 
-#' Titles of panels; with scales of their own they say from where to where these go
+#' A labeller of panels; with scales of their own they say from where to where these go
 #' @noRd
 panel_titles <- function(names, ranges = NULL) {
   text <- names
   if (!is.null(ranges)) {
     ends <- vapply(
-      ranges[names],
+      ranges,
       \(range) if (is.null(range)) "no values" else paste(signif(range, 2L), collapse = " to "),
       ""
     )
     text <- paste0(names, "\n", ends)
   }
-  stats::setNames(text, names)
+  ggplot2::as_labeller(\(shown) text[match(shown, names)])
 }
 
 #' Panels of lines along one coordinate

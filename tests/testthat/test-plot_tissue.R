@@ -59,6 +59,15 @@ test_that("genes with constant or missing values are drawn too", {
   expect_draws(plot_genes(counts, tissue$coords, genes = "Noise"))
 })
 
+test_that("a gene without a name has its own colours, too, and leaves others theirs", {
+  counts <- tissue$counts
+  shown <- plot_genes(counts, tissue$coords, genes = c("Slope", "Stripe"))$data$shown
+  rownames(counts)[rownames(counts) == "Stripe"] <- ""
+  plot <- plot_genes(counts, tissue$coords, genes = c("Slope", ""))
+  expect_identical(plot$data$shown, shown)
+  expect_draws(plot)
+})
+
 test_that("genes may come from a table of results, and pseudo-genes there give way", {
   results <- fake_test()[1:2, ]
   plot <- plot_genes(tissue$counts, tissue$coords, genes = results)
