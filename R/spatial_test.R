@@ -40,8 +40,8 @@
 #' spots can tell from noise, such as lengthscales below most distances, weigh little, and do not count
 #' for a gene whose few large values are not expected to meet on one of those pairs. For kernels up to
 #' about a spacing (over 20 spots and more) the lower tail of the score counts, too, with a twentieth of the
-#' weight: genes whose neighbours differ, in fine stripes, like a checkerboard, or because cells of a kind keep apart. Their
-#' `fsv` is 0.
+#' weight: genes whose neighbours differ, in fine stripes, like a checkerboard, or because cells of a kind
+#' keep apart. Their `fsv` is 0.
 #'
 #' `"spatialde"` p-values are those of SpatialDE: the upper tail of a chi-squared distribution with one
 #' degree of freedom at the log likelihood ratio. They are known to be conservative by far for most
@@ -511,16 +511,21 @@ spatialde_pvalues <- function(llr, n) {
 #' Permutation moments need 7 spots in every sample
 #' @noRd
 enough_spots <- function(input) {
-  smallest <- min(sample_order(input)$sizes)
-  if (smallest < 7L) {
+  sizes <- sample_order(input)$sizes
+  few <- sizes < 7L
+  samples <- levels(input$sample_id)[few]
+  if (any(few)) {
     warn_patina(
       c(
-        "Calibrated p-values need at least 7 spots in every sample; the smallest has {smallest}.",
+        "Calibrated p-values need at least 7 spots in every sample; the smallest has {min(sizes)}.",
         i = "The fits are returned without p-values. {.code pval_method = \"spatialde\"} gives
-          approximate ones."
+          approximate ones.",
+        i = if (!all(few)) {
+          "Or leave out {cli::qty(length(samples))}sample{?s} {.val {first_few(samples)}}."
+        }
       ),
       class = "few_spots"
     )
   }
-  smallest >= 7L
+  !any(few)
 }

@@ -318,4 +318,24 @@ check_locations <- function(input, call) {
     }
     abort_patina(message, class = "coords", call = call)
   }
+  if (length(rows) > 1L) {
+    report_units(coords, rows)
+  }
+}
+
+# Spacings of samples in one unit differ by less than this, even if techniques do.
+most_spacings <- 20
+
+#' Say if neighbours are so far apart in one sample that its coordinates seem to have another unit
+#' @noRd
+report_units <- function(coords, rows) {
+  spacing <- vapply(rows, \(own) spot_spacing(coords[own, , drop = FALSE]), numeric(1L))
+  ends <- c(which.min(spacing), which.max(spacing))
+  if (spacing[ends[2L]] > most_spacings * spacing[ends[1L]]) {
+    inform_patina(c(
+      "Neighbours are {signif(spacing[ends[1]], 2)} apart in sample {.val {names(rows)[ends[1]]}} and
+        {signif(spacing[ends[2]], 2)} in {.val {names(rows)[ends[2]]}}.",
+      i = "Samples share their lengthscales: {.arg coords} must have the same unit in all of them."
+    ))
+  }
 }

@@ -306,4 +306,7 @@ test_that("too few spots for p-values are said, and the fits kept", {
   expect_equal(results$status, rep("no p-value", 2))
   expect_false(anyNA(results$llr))
   expect_silent(fit_small(tissue$y, tissue$coords, pval_method = "spatialde"))
+  more <- small_tissue(20, 2)
+  sample_id <- rep(c("whole", "scrap"), c(14, 6))
+  expect_warning(fit_small(more$y, more$coords, sample_id = sample_id), "leave out sample \"scrap\"")
 })

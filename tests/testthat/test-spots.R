@@ -120,3 +120,14 @@ test_that("coordinates may be a reducedDim, and polygons are said to be ignored"
   expect_identical(SummarizedExperiment::rowData(added)$patina_rank, results$rank)
   expect_identical(ncol(SummarizedExperiment::rowData(add_results(spe, results, columns = "fsv"))), 1L)
 })
+
+test_that("samples whose coordinates seem to have different units are told", {
+  tissue <- example_tissue(n_spots = 80, n_genes = 4)
+  coords <- tissue$sample_info[c("x", "y")]
+  sample_id <- rep(c("slide", "array"), c(40, 40))
+  run <- function(factor) {
+    as_input(tissue$counts, coords * ifelse(sample_id == "array", factor, 1), sample_id = sample_id)
+  }
+  expect_message(run(100), "1 apart in sample \"slide\" and 100 in \"array\"", class = "patina_message")
+  expect_no_message(run(10))
+})
