@@ -18,11 +18,12 @@
 #'
 #' @section Choosing the number of domains:
 #' Of several `n_domains`, the one with the highest `criterion` is taken: the log pseudo-likelihood of the
-#' spots' factors and labels, less a penalty for each domain. Expression varies within domains too, so that
-#' the likelihood always grows with their number: the penalty is twice the slope with which it does so from 9
-#' to 16 domains (or where more are tried, in the upper half of their numbers), and at least half of log n for
-#' each coordinate of a domain's mean, which alone is taken below 48 spots. Anatomists' domains need not be
-#' those that expression separates best: give a number if you have one.
+#' spots' factors and labels, less a penalty for each domain. Expression varies within domains too, and lies
+#' in between where two of them meet, so that the likelihood grows with any further domain, and the more, the
+#' more domains differ. So each must gain in proportion: the penalty is a quarter of what the divisions in two
+#' and in three domains gain on the average, and at least half of log n for each coordinate of a domain's
+#' mean. Where one difference is much larger than all others, weak domains may be merged. Anatomists' domains
+#' need not be those that expression separates best: give a number if you have one.
 #'
 #' Where no factor is supported (see [spatial_factors()]), nothing divides the tissue: without `n_domains` it
 #' is one domain, with a warning of class `patina_warning_no_domains`.
@@ -40,9 +41,6 @@
 #' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or `n_domains` is not whole,
 #' or above the number of spots.
 #' @references
-#' L. Birgé, P. Massart (2007). Minimal penalties for Gaussian model selection. *Probability Theory and
-#' Related Fields* 138. \doi{10.1007/s00440-006-0011-8}
-#'
 #' E. Zhao et al. (2021). Spatial transcriptomics at subspot resolution with BayesSpace. *Nature
 #' Biotechnology* 39. \doi{10.1038/s41587-021-00935-2}
 #'

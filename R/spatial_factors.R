@@ -23,10 +23,11 @@
 #'
 #' @section Choosing the number of factors:
 #' Without `n_factors`, a tenth of the spots (of up to 700 spots, four quarters in turn) is left out, and
-#' predicted from the others by 1, 2, ... `most` factors. The number taken is the largest that predicts as
-#' well as the best one, within a standard error of the difference over the left-out spots, and whose factors
-#' each explain a hundredth of what is smooth: one factor too many costs little, one too few merges two
-#' programs. The shares of the variance that are predicted are in `held_out`.
+#' predicted from the others by 1, 2, ... `most` factors. The number taken is the one that predicts best, less
+#' its last factors if each explains less than 0.6 % of what is smooth and without them the prediction is not
+#' worse by two standard errors of the difference, over the left-out spots; and with more factors that predict
+#' as well, within a standard error, if each explains at least 3 % (one too few merges two programs). The
+#' shares of the variance that are predicted are in `held_out`.
 #'
 #' Where even the best number predicts left-out spots no better than the genes' means do, or hardly goes with
 #' them (`z`, the mean product of predictions with what was left out in its standard errors, is not above 4),

@@ -38,11 +38,9 @@ const MANY: usize = 20_000;
 const TOLERANCE: f64 = 1e-3;
 /// Labels of which neighbours tell less are kinds of locations, not areas.
 const LEAST_BETA: f64 = 0.28;
-/// Numbers of domains beyond what a tissue has, from which the slope of the objective is known: shares of the largest.
-const BEYOND: usize = 16;
-const BEYOND_SHARES: [f64; 5] = [9.0 / 16.0, 11.0 / 16.0, 13.0 / 16.0, 14.0 / 16.0, 1.0];
-/// Locations for each domain, at least, to know the slope.
-const LOCATIONS_EACH: usize = 3;
+/// A division gains at least this share of what the first ones, to so many domains, gain on the average.
+const LEAST_GAIN: f64 = 0.25;
+const FIRST: usize = 3;
 
 /// Domains of one number.
 #[derive(Debug, Clone)]
@@ -65,10 +63,10 @@ pub struct Domains {
 /// `values` has a row for each location; a unit in one column counts as much as in another. If neighbours tell nearly
 /// nothing of a location's domain, domains are found again from the means of neighbours' values.
 ///
-/// The criterion is the objective (log pseudo-likelihood of values and labels) less a penalty for each domain: twice the
-/// slope with which the objective goes on to grow where there are more domains than the tissue has (Birgé & Massart 2007,
-/// doi:10.1007/s00440-006-0011-8), and half of log n for each parameter of a mean at least. Values vary smoothly within
-/// domains too, so that the objective always grows.
+/// The criterion is the objective (log pseudo-likelihood of values and labels) less a penalty for each domain: a quarter of
+/// what the first two divisions gain on the average, and half of log n for each parameter of a mean at least. Values vary
+/// smoothly within domains too, and lie between those of two domains where these meet, so that the objective always grows,
+/// by more where domains themselves differ by more: half of log n alone is much too little.
 ///
 /// # Errors
 /// Sizes that disagree, values that are not finite, or a number of domains that is not from 1 to that of locations.
@@ -162,25 +160,15 @@ impl<'a> Problem<'a> {
     /// What each domain costs.
     fn penalty(&self, runs: &[Run]) -> Result<f64> {
         let parameters = 0.5 * self.p as f64 * (self.n as f64).ln();
-        let most = runs.iter().map(|run| run.d).fold(BEYOND, usize::max);
-        if self.n < LOCATIONS_EACH * most {
+        if self.n < FIRST {
             return Ok(parameters);
         }
-        let objective = |share: &f64| {
-            let d = (share * most as f64).round() as usize;
-            let objective = match runs.iter().find(|run| run.d == d) {
-                Some(run) => run.objective,
-                None => self.best(d)?.objective,
-            };
-            Ok((d as f64, objective))
+        let objective = |d: usize| match runs.iter().find(|run| run.d == d) {
+            Some(run) => Ok(run.objective),
+            None => self.best(d).map(|run| run.objective),
         };
-        let beyond: Vec<(f64, f64)> =
-            BEYOND_SHARES.par_iter().with_max_len(1).map(objective).collect::<Result<_>>()?;
-        let count = beyond.len() as f64;
-        let mean = |of: &dyn Fn(&(f64, f64)) -> f64| beyond.iter().map(of).sum::<f64>() / count;
-        let (d, objective) = (mean(&|b| b.0), mean(&|b| b.1));
-        let slope = mean(&|b| (b.0 - d) * (b.1 - objective)) / mean(&|b| (b.0 - d) * (b.0 - d));
-        Ok(parameters.max(2.0 * slope))
+        let gain = (objective(FIRST)? - objective(1)?) / (FIRST - 1) as f64;
+        Ok(parameters.max(LEAST_GAIN * gain))
     }
 
     /// From all starts: a short way each, to the end for the best.

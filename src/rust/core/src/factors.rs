@@ -94,8 +94,6 @@ pub struct HeldOut {
     pub se: f64,
     /// The mean product of left-out locations' values with their predictions, in its standard errors.
     pub z: f64,
-    /// Whether the last of them tells something: axes that hardly explain anything are none.
-    pub counts: bool,
 }
 
 /// Factors, in order of the variance that they explain.
@@ -191,16 +189,15 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
         }
     };
     let supported = supported(&held_out);
-    let count = match (settings.n_factors, supported) {
-        (Some(number), _) => number,
-        (None, Some(false)) => 1,
-        (None, _) => best(&held_out, most),
-    };
-
     let genes = Genes::new(y)?;
     let mut smoother = Smoother::new(locations, &lengthscales)?;
     let whole = fit(&genes, &mut smoother, most, others, settings.max_iterations)?;
     let axes = Axes::of(&whole)?;
+    let count = match (settings.n_factors, supported) {
+        (Some(number), _) => number,
+        (None, Some(false)) => 1,
+        (None, _) => best(&held_out, &axes).unwrap_or(most),
+    };
     let tissue = tissue(&smoother, &whole, &axes);
     let simple = simplify(&genes, &mut smoother, whole, &axes, count)?;
     Ok(report(&smoother, simple, count, tissue, (held_out, supported)))
@@ -223,8 +220,11 @@ struct Axes {
 
 /// Axes that explain less than this share of what the first explains are none.
 const LEAST_AXIS: f64 = 1e-8;
-/// The least share of what is smooth in the genes that a factor must explain to be chosen.
-const LEAST_SHARE: f64 = 0.01;
+/// The least share of what is smooth in the genes that a factor explains, unless fewer factors predict worse by so many
+/// standard errors; and the share of one that is taken although fewer predict better, within a standard error.
+const LEAST_SHARE: f64 = 0.006;
+const WORSE: f64 = 2.0;
+const LARGE_SHARE: f64 = 0.03;
 
 impl Axes {
     fn of(fit: &Fit) -> Result<Self> {
@@ -257,9 +257,9 @@ impl Axes {
         })
     }
 
-    /// How many of the axes explain at least [`LEAST_SHARE`] of what all explain together.
-    fn number(&self) -> usize {
-        let least = LEAST_SHARE * self.explained.iter().sum::<f64>();
+    /// How many of the axes explain at least this share of what all explain together.
+    fn number(&self, share: f64) -> usize {
+        let least = share * self.explained.iter().sum::<f64>();
         self.explained.iter().filter(|v| **v >= least).count()
     }
 
@@ -448,18 +448,17 @@ fn supported(held_out: &[HeldOut]) -> Option<bool> {
     Some(top.is_some_and(|top| top.r_squared > 0.0 && top.z > SUPPORTED))
 }
 
-/// The largest number that predicts as well as the best one, within a standard error of the difference: one factor
-/// too many costs little, one too few merges two programs. `most` if no locations could be left out.
-fn best(held_out: &[HeldOut], most: usize) -> usize {
-    let tried = held_out.get(1..).unwrap_or(&[]);
-    let top = tried.iter().map(|h| h.r_squared).fold(f64::NEG_INFINITY, f64::max);
-    let first = tried.iter().find(|h| h.r_squared == top);
-    let as_good = tried.iter().rfind(|h| h.counts && h.r_squared >= top - h.se);
-    let number = |h: Option<&HeldOut>| h.map_or(0, |h| h.n_factors);
-    match number(first).max(number(as_good)) {
-        0 => most,
-        number => number,
-    }
+/// The number that predicts best: less its last factors if they hardly explain anything and are not needed to predict as
+/// well, and more that predict as well if they explain much (one too few merges two programs). `None` if no locations
+/// could be left out.
+fn best(held_out: &[HeldOut], axes: &Axes) -> Option<usize> {
+    let tried = held_out.get(1..)?;
+    let top = tried.iter().reduce(|a, b| if b.r_squared > a.r_squared { b } else { a })?;
+    let needed = tried.iter().find(|h| h.r_squared >= top.r_squared - WORSE * h.se)?;
+    let as_good = tried.iter().rfind(|h| h.r_squared >= top.r_squared - h.se)?;
+    let small = top.n_factors.min(axes.number(LEAST_SHARE));
+    let large = as_good.n_factors.min(axes.number(LARGE_SHARE));
+    Some(needed.n_factors.max(small).max(large))
 }
 
 /// Locations that are left out, and genes.
@@ -479,7 +478,6 @@ fn hold_out(
     let mut left: Vec<Vec<f64>> = vec![Vec::new(); most + 1];
     // Products of what they predict with what is there.
     let mut along: Vec<Vec<f64>> = vec![Vec::new(); most + 1];
-    let mut number = most;
     for (left_out, columns_used) in folds {
         let mut out = vec![false; n];
         left_out.iter().for_each(|&row| out[row] = true);
@@ -536,7 +534,6 @@ fn hold_out(
         let whole = products(&truth, &truth);
         left[0].extend(&whole);
         along[0].extend(whole.iter().map(|_| 0.0));
-        number = number.min(axes.number());
         for (j, (left, along)) in left[1..].iter_mut().zip(&mut along[1..]).enumerate() {
             if j < axes.smooth.len() {
                 for g in 0..varying.len() {
@@ -568,7 +565,6 @@ fn hold_out(
             r_squared: 1.0 - sum(mine) / whole,
             se: error(&difference) / whole,
             z: if chance > 0.0 { agreement / chance } else { 0.0 },
-            counts: n_factors <= number,
         }
     };
     Ok(left.iter().enumerate().map(one).collect())
