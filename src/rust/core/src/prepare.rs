@@ -1,7 +1,7 @@
 //! Kernels made ready: what [`crate::engine`] has chosen for each is carried out here.
 
 use crate::engine::{Choice, Reason, Request, choose, forms_on_grid};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::grid::{Beside, Grid, GridModel};
 use crate::interrupt;
 use crate::kernel::Kernel;
@@ -138,19 +138,10 @@ fn model(kernel: Kernel, choice: &Choice, locations: &Locations) -> Result<Optio
     }
 }
 
-/// The same kernels with dense spectra in place of engines that may not converge.
+/// The same kernel with a dense spectrum, in place of an engine that may not converge.
 ///
 /// # Errors
-/// [`Error::NoConvergence`] or [`Error::Interrupted`].
-pub fn exact(models: &[AnyModel], locations: &Locations) -> Result<Vec<AnyModel>> {
-    let exact = |model: &AnyModel| {
-        if model.always_converges() {
-            return Ok(match model {
-                AnyModel::Beside(model) => model.likelihood().clone(),
-                _ => model.clone(),
-            });
-        }
-        Spectrum::dense(model.kernel(), locations).map(|spectrum| AnyModel::Spectral(spectrum.into()))
-    };
-    models.par_iter().with_max_len(1).map(exact).collect::<std::result::Result<_, Error>>()
+/// [`NoConvergence`](crate::Error::NoConvergence) or [`Interrupted`](crate::Error::Interrupted).
+pub fn exact(model: &AnyModel, locations: &Locations) -> Result<AnyModel> {
+    Spectrum::dense(model.kernel(), locations).map(|spectrum| AnyModel::Spectral(spectrum.into()))
 }

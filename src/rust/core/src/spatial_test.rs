@@ -13,15 +13,15 @@ use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::likelihood::{Candidate, LOG_DELTA, Maximum, constant_loglik};
 use crate::locations::Locations;
-use crate::model::{Block, View};
+use crate::model::{Block, Likelihood, View};
 use crate::moment_fit::moment_fit;
 use crate::null::{DELTAS, GeneMoments, KernelForms, LogP, NullForms};
 use crate::prepare::{self, AnyModel};
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use crate::gene::Status;
 
@@ -109,12 +109,13 @@ pub struct SpatialTest {
     kept: Vec<usize>,
     groups: Vec<usize>,
     n_groups: usize,
-    /// Whether genes that do not converge get another test, and that test, once it was needed.
+    /// Whether genes that do not converge get another test.
     exact_if_needed: bool,
     /// Whether moments are wanted even where there are likelihoods.
     moments: bool,
+    /// The models with dense spectra that those tests needed so far.
     #[serde(skip)]
-    exact: OnceLock<Box<SpatialTest>>,
+    exact: Arc<Mutex<BTreeMap<usize, AnyModel>>>,
     null: Option<NullForms>,
     /// The variance of each kernel that counts as noise.
     unshared: Vec<f64>,
@@ -173,7 +174,6 @@ impl SpatialTest {
     pub fn from_models(models: Vec<AnyModel>, groups: Vec<usize>, locations: Locations) -> Self {
         let n_groups = groups.iter().max().map_or(0, |g| g + 1);
         let kept = (0..models.len()).collect();
-        let exact = OnceLock::new();
         let unshared = vec![0.0; models.len()];
         let (exact_if_needed, moments) = (false, false);
         Self {
@@ -184,7 +184,7 @@ impl SpatialTest {
             n_groups,
             exact_if_needed,
             moments,
-            exact,
+            exact: Arc::default(),
             null: None,
             unshared,
         }
@@ -399,8 +399,41 @@ impl SpatialTest {
         if y.nrows() != n {
             return Err(Error::Shape { what: "rows of the expression matrix", expected: n, got: y.nrows() });
         }
-        let width = if self.grid().is_some() && n > NARROW_BLOCK.0 { NARROW_BLOCK.1 } else { BLOCK };
-        let blocks: Result<Vec<Vec<GeneFit>>> = (0..y.ncols().div_ceil(width))
+        let mut outcomes = self.outcomes(y)?;
+        if self.exact_if_needed {
+            self.settle(y, &mut outcomes)?;
+        }
+        Ok(outcomes.into_iter().map(|outcome| outcome.fit).collect())
+    }
+
+    /// Tests genes that have not converged again. Each gets dense spectra where it needs them and nowhere else, whatever
+    /// others need.
+    fn settle(&self, y: MatRef<'_, f64>, outcomes: &mut [Outcome]) -> Result<()> {
+        loop {
+            let mut alike: BTreeMap<BTreeSet<usize>, Vec<usize>> = BTreeMap::new();
+            for (g, outcome) in outcomes.iter().enumerate().filter(|(_, own)| !own.unsettled.is_empty()) {
+                alike.entry(outcome.unsettled.clone()).or_default().push(g);
+            }
+            if alike.is_empty() {
+                return Ok(());
+            }
+            for (kernels, genes) in alike {
+                let again = Mat::from_fn(y.nrows(), genes.len(), |i, k| y[(i, genes[k])]);
+                let found = self.with_exact(&kernels)?.outcomes(again.as_ref())?;
+                for (g, mut outcome) in genes.into_iter().zip(found) {
+                    outcome.fit.calibrated = outcomes[g].fit.calibrated;
+                    if !outcome.unsettled.is_empty() {
+                        outcome.unsettled.extend(&kernels);
+                    }
+                    outcomes[g] = outcome;
+                }
+            }
+        }
+    }
+
+    fn outcomes(&self, y: MatRef<'_, f64>) -> Result<Vec<Outcome>> {
+        let width = if self.grid().is_some() && y.nrows() > NARROW_BLOCK.0 { NARROW_BLOCK.1 } else { BLOCK };
+        let blocks: Result<Vec<Vec<Outcome>>> = (0..y.ncols().div_ceil(width))
             .into_par_iter()
             .with_max_len(1)
             .map(|b| {
@@ -408,32 +441,27 @@ impl SpatialTest {
                 self.fit_block(y.subcols(start, width.min(y.ncols() - start)), width)
             })
             .collect();
-        let mut fits: Vec<GeneFit> = blocks?.into_iter().flatten().collect();
-        if self.exact_if_needed {
-            let failed: Vec<usize> =
-                (0..fits.len()).filter(|&g| fits[g].status == Status::NotConverged).collect();
-            if !failed.is_empty() {
-                let again = Mat::from_fn(n, failed.len(), |i, k| y[(i, failed[k])]);
-                for (g, fit) in failed.into_iter().zip(self.exact()?.fit(again.as_ref())?) {
-                    fits[g] = GeneFit { calibrated: fits[g].calibrated, ..fit };
-                }
-            }
-        }
-        Ok(fits)
+        Ok(blocks?.into_iter().flatten().collect())
     }
 
-    /// The same kernels with dense spectra in place of engines that may not converge, and without p-values.
-    fn exact(&self) -> Result<&Self> {
-        if let Some(exact) = self.exact.get() {
-            return Ok(exact);
-        }
-        let models = prepare::exact(&self.models, &self.locations)?;
-        let exact = Self::from_models(models, self.groups.clone(), self.locations.clone());
-        let exact = Self { unshared: self.unshared.clone(), ..exact };
-        Ok(self.exact.get_or_init(|| Box::new(exact)))
+    /// The same test with dense spectra of some kernels, and without p-values.
+    fn with_exact(&self, kernels: &BTreeSet<usize>) -> Result<Self> {
+        let known = || self.exact.lock().unwrap_or_else(PoisonError::into_inner);
+        let missing: Vec<usize> = kernels.iter().copied().filter(|k| !known().contains_key(k)).collect();
+        let made: Result<Vec<AnyModel>> = missing
+            .par_iter()
+            .with_max_len(1)
+            .map(|&k| prepare::exact(&self.models[k], &self.locations))
+            .collect();
+        known().extend(missing.into_iter().zip(made?));
+        let models = self.models.iter().enumerate();
+        let models = models
+            .map(|(k, model)| known().get(&k).filter(|_| kernels.contains(&k)).unwrap_or(model).clone());
+        let exact = Self::from_models(models.collect(), self.groups.clone(), self.locations.clone());
+        Ok(Self { unshared: self.unshared.clone(), ..exact })
     }
 
-    fn fit_block(&self, y: MatRef<'_, f64>, width: usize) -> Result<Vec<GeneFit>> {
+    fn fit_block(&self, y: MatRef<'_, f64>, width: usize) -> Result<Vec<Outcome>> {
         let mut scaled = Mat::<f64>::zeros(y.nrows(), width);
         let standards: Vec<Standard> =
             (0..y.ncols()).map(|g| standardise(y, g, &self.locations, scaled.as_mut())).collect();
@@ -449,7 +477,7 @@ impl SpatialTest {
             if standard.status == Status::Ok {
                 Gene { test: self, views: &views, block: &block, gene: g, standard }.fit()
             } else {
-                GeneFit::untested(standard.status)
+                GeneFit::untested(standard.status).into()
             }
         };
         Ok(standards.iter().enumerate().map(gene).collect())
@@ -463,6 +491,19 @@ impl GeneFit {
     }
 }
 
+/// What came of a gene.
+struct Outcome {
+    fit: GeneFit,
+    /// The kernels that another engine has to settle; none unless the gene has not converged.
+    unsettled: BTreeSet<usize>,
+}
+
+impl From<GeneFit> for Outcome {
+    fn from(fit: GeneFit) -> Self {
+        Self { fit, unsettled: BTreeSet::new() }
+    }
+}
+
 /// One gene of a block, as all models see it.
 struct Gene<'a> {
     test: &'a SpatialTest,
@@ -473,30 +514,42 @@ struct Gene<'a> {
 }
 
 impl Gene<'_> {
-    fn fit(&self) -> GeneFit {
+    fn fit(&self) -> Outcome {
         let n = self.test.locations.len();
         let loglik_null = constant_loglik(n) + self.standard.shift(n);
         if let Some(null) = self.test.null.as_ref().filter(|_| self.by_moments()) {
             let forms = self.forms(null);
             let moments = null.gene(self.block.gene(self.gene));
-            return GeneFit {
+            let fit = GeneFit {
                 status: Status::Ok,
                 loglik_null,
                 by: FittedBy::Moments,
                 best: self.test.by_moments(null, &forms, &moments, self.standard),
                 calibrated: Some(null.p_value(&forms, &moments)),
             };
+            return fit.into();
         }
         let calibrated = self.test.null.as_ref().map(|null| self.p_value(null));
-        let best: Option<Vec<KernelFit>> = (0..self.test.n_groups).map(|group| self.best_of(group)).collect();
-        let Some(best) = best else {
-            return GeneFit { calibrated, ..GeneFit::untested(Status::NotConverged) };
-        };
+        let (mut best, mut unsettled, mut converged) = (Vec::new(), BTreeSet::new(), true);
+        for group in 0..self.test.n_groups {
+            match self.best_of(group) {
+                Ok(fit) => best.push(fit),
+                Err(kernels) => {
+                    converged = false;
+                    unsettled
+                        .extend(kernels.into_iter().filter(|&k| !self.test.models[k].always_converges()));
+                }
+            }
+        }
+        if !converged {
+            let fit = GeneFit { calibrated, ..GeneFit::untested(Status::NotConverged) };
+            return Outcome { fit, unsettled };
+        }
         // Values whose squares are just within the range of doubles have variances that are not.
         if best.iter().any(|fit| !(fit.var_spatial.is_finite() && fit.var_noise.is_finite())) {
-            return GeneFit::untested(Status::NonFinite);
+            return GeneFit::untested(Status::NonFinite).into();
         }
-        GeneFit { status: Status::Ok, loglik_null, by: FittedBy::Likelihood, best, calibrated }
+        GeneFit { status: Status::Ok, loglik_null, by: FittedBy::Likelihood, best, calibrated }.into()
     }
 
     /// The calibrated p-value.
@@ -517,9 +570,11 @@ impl Gene<'_> {
         self.test.moments || self.views.iter().any(|view| view.likelihood().is_none())
     }
 
-    /// Refines the candidates that can still win, the one with the largest upper bound first. `None` if a kernel whose
-    /// maximum is not known might win, or none has a likelihood.
-    fn best_of(&self, group: usize) -> Option<KernelFit> {
+    /// Refines the candidates that can still win, the one with the largest upper bound first.
+    ///
+    /// # Errors
+    /// The kernels that might win and whose maxima are not known well enough.
+    fn best_of(&self, group: usize) -> std::result::Result<KernelFit, Vec<usize>> {
         let models = || {
             let of_group = (0..self.views.len()).filter(|&k| self.test.groups[k] == group);
             of_group.filter_map(|k| self.views[k].likelihood().map(|likelihood| (k, likelihood)))
@@ -534,7 +589,8 @@ impl Gene<'_> {
             if best.is_some_and(|(_, maximum)| candidate.upper_bound < maximum.value) {
                 break;
             }
-            let maximum = self.views[k].likelihood()?.refine(self.gene, candidate);
+            let Some(likelihood) = self.views[k].likelihood() else { continue };
+            let maximum = likelihood.refine(self.gene, candidate);
             let better = best.is_none_or(|(kernel, known)| {
                 (maximum.value, std::cmp::Reverse(k)) > (known.value, std::cmp::Reverse(kernel))
             });
@@ -542,18 +598,22 @@ impl Gene<'_> {
                 best = Some((k, maximum));
             }
         }
-        let (kernel, maximum) = best?;
-        let known = models().all(|(_, likelihood)| likelihood.ceiling(self.gene) < maximum.value);
+        let Some((kernel, maximum)) = best else { return Err(models().map(|(k, _)| k).collect()) };
         let llr = maximum.value - constant_loglik(self.test.locations.len());
-        let exact = self.test.models[kernel].doubt(maximum.log_delta) <= TRUNCATION.0 + TRUNCATION.1 * llr;
-        if !(known && exact) {
-            return None;
+        let certain = self.test.models[kernel].doubt(maximum.log_delta) <= TRUNCATION.0 + TRUNCATION.1 * llr;
+        let below = |likelihood: &dyn Likelihood| likelihood.ceiling(self.gene) < maximum.value;
+        let unknown: Vec<usize> = models()
+            .filter(|(k, likelihood)| !below(*likelihood) || (!certain && *k == kernel))
+            .map(|(k, _)| k)
+            .collect();
+        if !unknown.is_empty() {
+            return Err(unknown);
         }
         let least = maximum.value - INTERVAL_DROP;
         let ranges =
             models().filter_map(|(k, likelihood)| Some((k, likelihood.range_above(self.gene, least)?)));
         let interval = self.fsv_interval(kernel, &maximum, ranges);
-        self.describe(kernel, &maximum, interval)
+        self.describe(kernel, &maximum, interval).ok_or_else(|| vec![kernel])
     }
 
     /// Fraction of spatial variance of a kernel.
@@ -817,6 +877,40 @@ mod tests {
             let (own, exact) = (own.best[0].llr, exact.best[0].llr);
             assert!((own - exact).abs() < 0.02 + 1e-4 * exact, "{own} {exact}");
         }
+    }
+
+    #[test]
+    fn a_gene_gets_dense_spectra_where_it_needs_them_whatever_others_need() {
+        let locations = scattered(1100, 2, 25);
+        let n = locations.len();
+        let kernels = [0.35, 0.6, 4.0].map(se);
+        // Hardly any noise on fields that are finer than the spacing.
+        let mut normal = normal(7);
+        let mut y = Mat::<f64>::zeros(n, 3);
+        for g in 0..2 {
+            let fine = Spectrum::dense(kernels[g], &locations).unwrap();
+            let vectors = fine.blocks()[0].vectors();
+            let draws = Mat::from_fn(fine.rank(), 1, |k, _| fine.values()[k].max(0.0).sqrt() * normal());
+            let field = &*vectors * draws;
+            (0..n).for_each(|i| y[(i, g)] = field[(i, 0)] + 1e-4 * normal());
+        }
+        (0..n).for_each(|i| y[(i, 2)] = normal());
+        let test = |y: MatRef<'_, f64>| {
+            let request = Request::test(Approximation::Auto);
+            let test = SpatialTest::with_groups(&kernels, &[0; 3], locations.clone(), request).unwrap();
+            let engines: Vec<&str> = test.models().iter().map(|model| model.engine()).collect();
+            assert_eq!(engines, ["krylov", "krylov", "pivoted_cholesky"]);
+            let fits = test.fit(y).unwrap();
+            let exact: Vec<usize> = test.exact.lock().unwrap().keys().copied().collect();
+            (fits, exact)
+        };
+        let (together, exact) = test(y.as_ref());
+        let alone: Vec<(Vec<GeneFit>, Vec<usize>)> = (0..3).map(|g| test(y.as_ref().subcols(g, 1))).collect();
+        assert!(alone.iter().zip(&together).all(|(alone, fit)| alone.0[0] == *fit));
+        let needed: Vec<&[usize]> = alone.iter().map(|(_, exact)| &exact[..]).collect();
+        assert_eq!(needed, [&[][..], &[1], &[]]);
+        assert_eq!(exact, [1]);
+        assert!(together.iter().all(|fit| fit.status == Status::Ok));
     }
 
     #[test]
