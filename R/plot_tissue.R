@@ -264,7 +264,12 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
     if (free) paste0(quantity, ",\nlow to high\nin each panel") else quantity,
     if (trimmed) sprintf("(%s %% at either\nend trimmed)", format(100 * look$trim))
   )
-  titles <- panel_titles(levels(data[[panel]]), if (free) ranges)
+  labels <- levels(data[[panel]])
+  if (by_sample) {
+    # rows of samples do not wrap, so that there may be many panels beside each other
+    labels <- sub(" \\((.*)\\)$", "\n(\\1)", labels)
+  }
+  titles <- panel_titles(levels(data[[panel]]), labels, if (free) ranges)
   first <- data[[panel]] == levels(data[[panel]])[[1L]]
   if (by_sample) {
     first <- first & data$sample == levels(data$sample)[[1L]]
@@ -318,17 +323,14 @@ spot_layers <- function(tissue, axes, look, ...) {
 
 #' A labeller of panels; with scales of their own they say from where to where these go
 #' @noRd
-panel_titles <- function(names, ranges = NULL) {
-  text <- names
-  if (!is.null(ranges)) {
-    ends <- vapply(
-      ranges,
-      \(range) if (is.null(range)) "no values" else paste(signif(range, 2L), collapse = " to "),
-      ""
-    )
-    text <- paste0(names, "\n", ends)
-  }
-  ggplot2::as_labeller(\(shown) text[match(shown, names)])
+panel_titles <- function(names, labels, ranges = NULL) {
+  ends <- vapply(
+    ranges,
+    \(range) if (is.null(range)) "\nno values" else paste0("\n", paste(signif(range, 2L), collapse = " to ")),
+    ""
+  )
+  titles <- paste0(labels, ends)
+  ggplot2::as_labeller(\(shown) titles[match(shown, names)])
 }
 
 #' Panels of lines along one coordinate

@@ -59,6 +59,11 @@ test_that("genes with constant or missing values are drawn too", {
   expect_draws(plot_genes(counts, tissue$coords, genes = "Noise"))
 })
 
+test_that("numbers of genes are below the names of patterns beside samples", {
+  labels <- panel_titles(c("Pattern 1 (3 genes)", "B"), c("Pattern 1\n(3 genes)", "B"))
+  expect_equal(labels(data.frame(c("B", "Pattern 1 (3 genes)")))[[1L]], c("B", "Pattern 1\n(3 genes)"))
+})
+
 test_that("a gene without a name has its own colours, too, and leaves others theirs", {
   counts <- tissue$counts
   shown <- plot_genes(counts, tissue$coords, genes = c("Slope", "Stripe"))$data$shown
