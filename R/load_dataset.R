@@ -139,16 +139,17 @@ read_mob8 <- function(files, call) {
 #' @export
 print.patina_dataset <- function(x, ...) {
   values <- x$counts %||% x$expression
-  count <- function(n) format(n, big.mark = ",")
   cat(
     sprintf(
       "%s of %s genes in %s %s\n",
       if (identical(attr(x, "coords"), c("x", "y"))) "A tissue" else "A time course",
-      count(nrow(values)),
-      count(ncol(values)),
+      count_text(nrow(values)),
+      count_text(ncol(values)),
       attr(x, "spots")
     ),
-    sprintf("$%s: genes \u00d7 %s, ", if (is.null(x$counts)) "expression" else "counts", attr(x, "spots")),
+    if (is.null(x$counts)) "$expression: genes " else "$counts: genes ",
+    times_sign(),
+    sprintf(" %s, ", attr(x, "spots")),
     if (methods::is(values, "sparseMatrix")) "sparse" else "dense",
     sprintf(", %.0f%% not zero\n", 100 * Matrix::nnzero(values) / length(values)),
     paste(

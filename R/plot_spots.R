@@ -206,7 +206,7 @@ scale_bar <- function(place, unit) {
   bar$x <- min(place$x)
   bar$y <- min(place$y) - 0.05 * height
   bar$end <- bar$x + length
-  bar$label <- paste(format(length, big.mark = ","), unit)
+  bar$label <- paste(count_text(length), unit)
   list(
     ggplot2::geom_segment(
       ggplot2::aes(.data$x, .data$y, xend = .data$end, yend = .data$y),

@@ -101,7 +101,7 @@ density_layers <- function(crowd, height) {
   if (nrow(crowd) == 0L) {
     return(NULL)
   }
-  number <- format(nrow(crowd), big.mark = ",")
+  number <- count_text(nrow(crowd))
   list(
     ggplot2::geom_bin_2d(
       ggplot2::aes(fill = ggplot2::after_stat(.data$count)),
@@ -202,7 +202,7 @@ group_labels <- function(group) {
   shown <- levels(group)
   known <- shown %in% names(names)
   text <- ifelse(known, names[shown], shown)
-  stats::setNames(paste0(text, ": ", format(c(table(group)), big.mark = ",", trim = TRUE)), shown)
+  stats::setNames(paste0(text, ": ", count_text(c(table(group)))), shown)
 }
 
 #' Height of the line between hits and the rest: halfway between them, NULL if there are no hits

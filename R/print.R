@@ -14,7 +14,17 @@ tbl_sum.patina_models <- function(x, ...) {
 }
 
 table_size <- function(x) {
-  sprintf("%s \u00d7 %d", format(nrow(x), big.mark = ","), ncol(x))
+  paste(count_text(nrow(x)), times_sign(), ncol(x))
+}
+
+times_sign <- function() {
+  if (isTRUE(l10n_info()[["UTF-8"]])) "\u00d7" else "x"
+}
+
+#' A number as people read it, whatever their decimal mark is
+#' @noRd
+count_text <- function(n) {
+  format(n, big.mark = ",", decimal.mark = ".", trim = TRUE)
 }
 
 #' How the result was made, from its attribute; nothing if that was lost on the way
@@ -25,7 +35,7 @@ run_summary <- function(x) {
     spots = if (!is.null(run$n)) {
       d <- length(run$coords)
       paste0(
-        format(run$n, big.mark = ","),
+        count_text(run$n),
         if (d > 0L) sprintf(" in %d-D", d),
         if (isTRUE(run$samples > 1L)) sprintf(", %d samples", run$samples)
       )
@@ -108,16 +118,16 @@ hits_summary <- function(x) {
   untested <- sum(status != "ok", na.rm = TRUE) - unknown - few
   text <- c(
     if (is.numeric(x[["qval"]])) {
-      sprintf("%s with qval < 0.05", format(sum(x$qval < 0.05, na.rm = TRUE), big.mark = ","))
+      sprintf("%s with qval < 0.05", count_text(sum(x$qval < 0.05, na.rm = TRUE)))
     },
     if (untested > 0L) {
-      sprintf("%s not tested (see status)", format(untested, big.mark = ","))
+      sprintf("%s not tested (see status)", count_text(untested))
     },
     if (unknown > 0L) {
-      sprintf("%s not converged", format(unknown, big.mark = ","))
+      sprintf("%s not converged", count_text(unknown))
     },
     if (few > 0L) {
-      sprintf("%s with few counts", format(few, big.mark = ","))
+      sprintf("%s with few counts", count_text(few))
     }
   )
   if (length(text) > 0L) c(genes = paste(text, collapse = ", "))

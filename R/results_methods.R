@@ -73,19 +73,18 @@ summary.patina_test <- function(object, fdr = 0.05, ...) {
 #' @rdname summary.patina_test
 #' @export
 print.summary.patina_test <- function(x, ...) {
-  count <- function(n) format(n, big.mark = ",", trim = TRUE)
   total <- sum(x$status$genes)
   cli::cat_line(sprintf(
     "%s gene%s tested%s: %s with qval < %s",
-    count(total),
+    count_text(total),
     if (total == 1L) "" else "s",
     if (is.null(x$run$seconds)) "" else sprintf(" in %s s", signif(x$run$seconds, 3L)),
-    count(x$hits),
+    count_text(x$hits),
     format(x$fdr)
   ))
   other <- x$status[x$status$status != "ok", ]
   if (nrow(other) > 0L) {
-    cli::cat_line("not ok: ", paste(count(other$genes), other$status, collapse = ", "))
+    cli::cat_line("not ok: ", paste(count_text(other$genes), other$status, collapse = ", "))
   }
   run <- run_summary(structure(list(), patina = x$run))
   width <- max(nchar(names(run)), 0L) + 2L

@@ -291,7 +291,7 @@ fit_affordable_patterns <- function(model, y, lengthscale, coarser, settings, ru
     if (!rlang::is_condition(fit)) {
       if (min(attempt) > wanted[[1L]]) {
         inform_patina(c(
-          i = "With {format(nrow(y), big.mark = ',')} spots patterns have a lengthscale of at least
+          i = "With {count_text(nrow(y))} spots patterns have a lengthscale of at least
             {signif(min(attempt), 3)}; finer ones cannot be had. Finer details need fewer spots: a part of the
             tissue, or spots added up to larger ones."
         ))

@@ -56,3 +56,12 @@ test_that("dplyr verbs keep results, or give a plain table", {
     expect_s3_class(table, "tbl_df")
   }
 })
+
+test_that("numbers print the same whatever the decimal mark is", {
+  tissue <- example_tissue(n_spots = 60, n_genes = 12)
+  results <- spatial_test(tissue$counts, tissue$sample_info[c("x", "y")])
+  header <- tbl_sum(results)
+  withr::local_options(OutDec = ",")
+  expect_no_warning(expect_identical(names(tbl_sum(results)), names(header)))
+  expect_no_warning(utils::capture.output(summary(results)))
+})
