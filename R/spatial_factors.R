@@ -24,7 +24,7 @@
 #' @section Choosing the number of factors:
 #' Without `n_factors`, a tenth of the spots (of up to 700 spots, four quarters in turn) is left out, and
 #' predicted from the others by 1, 2, ... `most` factors. The number taken is the one that predicts best, less
-#' its last factors if each explains less than 0.6 % of what is smooth and without them the prediction is not
+#' its last factors if each explains less than 0.3 % of what is smooth and without them the prediction is not
 #' worse by two standard errors of the difference, over the left-out spots; and with more factors that predict
 #' as well, within a standard error, if each explains at least 3 % (one too few merges two programs). The
 #' shares of the variance that are predicted are in `held_out`.

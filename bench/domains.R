@@ -12,21 +12,21 @@
 # it, and of k-means of principal components (of spots, and of the means of seven neighbours). The number of
 # axes, the share of what each spot has of its own, the weight of equal variances, the degrees of freedom, the
 # strength of neighbours were chosen on other seeds (1 to 8; the share of its own and the least influence of
-# neighbours on 101 to 110 too). Axes are those before factors are turned: chosen on seeds
-# 1 to 15 among those after it, principal axes fitted anew, and both metrics of genes (equal, and by their noise).
+# neighbours on 101 to 110 too). Axes are those before factors are turned: chosen on seeds 1 to 15 among those
+# after it, principal axes fitted anew, and both metrics of genes (equal, and by their noise).
 #
 # The next paragraph's figures are from before that.
 # Two rules were tried that let what spots have of their own count for more in tissues like `programs` of 256
-# spots (by how much the smooth part changes between neighbours; by Moran's I of what spots have of their own).
-# On the seeds they were chosen by they gained .06 there and lost .006 at most elsewhere; on untouched ones (401 to
-# 406, 501 to 506) .051 and .004 there, but -.002 in the mean of the six designs each time (losses of .03 with
-# `cells` and `programs` by the first, .016 with `mixtures` by the second): neither was taken. On the 30
-# tissues of `programs` with 256 spots of seeds 301 to 318, 401 to 406 and 501 to 506 the mixture is at .576,
-# components are at .587.
+# spots (by how much the smooth part changes between neighbours; by Moran's I of what spots have of their
+# own). On the seeds they were chosen by they gained .06 there and lost .006 at most elsewhere; on untouched
+# ones (401 to 406, 501 to 506) .051 and .004 there, but -.002 in the mean of the six designs each time
+# (losses of .03 with `cells` and `programs` by the first, .016 with `mixtures` by the second): neither was
+# taken. On the 30 tissues of `programs` with 256 spots of seeds 301 to 318, 401 to 406 and 501 to 506 the
+# mixture is at .576, components are at .587.
 #
-# The penalty for each domain, a quarter of what the first two divisions gain on the average, was chosen on 72 tissues
-# of seeds 301 to 304: these, those of bench/factors.R, and those of bench/no_signal.R with programs (301 and 302).
-# The adjusted Rand index there with the true number is .792:
+# The penalty for each domain, a quarter of what the first two divisions gain on the average, was chosen on 72
+# tissues of seeds 301 to 304: these, those of bench/factors.R, and those of bench/no_signal.R with programs
+# (301 and 302). The adjusted Rand index there with the true number is .792:
 #
 #   penalty                                                    index   mean error of the number
 #   twice the objective's slope from 9 to 16 domains            .701   1.35
@@ -36,12 +36,13 @@
 #   .3 (.35; .4) of what the first three gain                   .788    .53  (.797,  .64; .798,  .81)
 #   .3 (.25; .35) of what all before gained                     .778    .65  (.758,  .93; .779,  .75)
 #
-# What the same mixture gains on fields of the same spectrum without domains, taken as the penalty (a gap statistic), was
-# no better where it was tried (seed 301), and costs a second search. On 27 untouched tissues of the other two scripts
-# (seeds 701 and 702) the index went from .695 to .801 (with the true number .827), the error from 1.56 to .56, on the 24
-# below from .696 to .716 (.724) and from 1.08 to .88. What is left: two parts alone are divided further, and of seven
-# mixed layers one or two are not told apart. Means blurred by neighbours' domains, so that borders make no domains of
-# their own, ended in labels that alternate: not taken.
+# What the same mixture gains on fields of the same spectrum without domains, taken as the penalty (a gap
+# statistic), was no better where it was tried (seed 301), and costs a second search. On 27 untouched tissues
+# of the other two scripts (seeds 701 and 702) the index went from .695 to .801 (with the true number .827),
+# the error from 1.56 to .56, on the 24 below from .696 to .716 (.724) and from 1.08 to .88. What is left: two
+# parts alone are divided further, and of seven mixed layers one or two are not told apart. Means blurred by
+# neighbours' domains, so that borders make no domains of their own, ended in labels that alternate: not
+# taken.
 #
 # Results, the same on every run: bench/results/domains.csv.
 library(patina)

@@ -222,7 +222,7 @@ struct Axes {
 const LEAST_AXIS: f64 = 1e-8;
 /// The least share of what is smooth in the genes that a factor explains, unless fewer factors predict worse by so many
 /// standard errors; and the share of one that is taken although fewer predict better, within a standard error.
-const LEAST_SHARE: f64 = 0.006;
+const LEAST_SHARE: f64 = 0.003;
 const WORSE: f64 = 2.0;
 const LARGE_SHARE: f64 = 0.03;
 
