@@ -10,9 +10,9 @@
 #   cells     400 or 1,100 cells in bands, each of one type, of 12 or more.
 # The adjusted Rand index with the true parts, of the mixture given their number, of the mixture that chooses
 # it, and of k-means of principal components (of spots, and of the means of seven neighbours). The number of
-# axes, the share of what each spot has of its own, the weight of equal variances, the degrees of freedom, the
-# strength of neighbours were chosen on other seeds (1 to 8; the share of its own and the least influence of
-# neighbours on 101 to 110 too). Axes are those before factors are turned: chosen on seeds 1 to 15 among those
+# axes, the share of what each spot has of its own, the weight of equal variances, the degrees of freedom,
+# and the strength of neighbours were chosen on other seeds (1 to 8; the share of its own and the least
+# influence of neighbours on 101 to 110 too). Axes are those before factors are turned: chosen on seeds 1 to 15 among those
 # after it, principal axes fitted anew, and both metrics of genes (equal, and by their noise).
 #
 # The next paragraph's figures are from before that.

@@ -6,17 +6,18 @@
 # hexagonal lattice and scattered over a square; genes' means are gamma (.6). Kinds:
 #   noise     nothing else;
 #   types     every spot is a cell of one of six types, wherever it lies: strong factors, none spatial;
-#   programs  2, 4 or 8 programs, each high in a patch of its own, the rest of the tissue in none of them; each
-#             moves a sixteenth of the genes by factors of e^.7 or so, as many domains as programs and one.
+#   programs  2, 4 or 8 programs, each high in a patch of its own, the rest of the tissue in none of them;
+#             each moves a sixteenth of the genes by factors of e^.7 or so, one domain more than programs.
 # `z` says, in standard errors, how well what the best number of factors predicts goes with left-out spots;
 # factors are supported above 4, if they predict better than the genes' means do. Where thousands of genes are
 # tried the 2,000 that look most spatial are taken, for each fold by its own spots.
 #
-# The shares of what is smooth that decide on the number of factors (0.3 % and 3 %) were chosen on seeds 301 and
-# 302 of `programs` and 301 to 304 of bench/factors.R, where the number is wrong by .76 on the average, by 2 at
-# most; by 1.02 and 5 under the rule before (the largest number within a standard error whose factors explain
-# 1 % each). With 0.6 % it would be .69, but two of eight programs of bench/factors.R are lost (seed 2).
-# On 27 tissues of seeds 701 and 702, on which both were looked at, it goes from .96 to .33, from 6 to 2 at most.
+# The shares of what is smooth that decide on the number of factors (0.3 % and 3 %) were chosen on seeds 301
+# and 302 of `programs` and 301 to 304 of bench/factors.R, where the number is wrong by .76 on the average,
+# by 2 at most; by 1.02 and 5 under the rule before (the largest number within a standard error whose
+# factors explain 1 % each). With 0.6 % it would be .69, but two of eight programs of bench/factors.R are
+# lost (seed 2). On 27 tissues of seeds 701 and 702, on which both were looked at, it goes from .96 to .33,
+# from 6 to 2 at most.
 #
 # Results, the same on every run: bench/results/no_signal.csv.
 library(patina)
