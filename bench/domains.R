@@ -12,8 +12,8 @@
 # it, and of k-means of principal components (of spots, and of the means of seven neighbours). The number of
 # axes, the share of what each spot has of its own, the weight of equal variances, the degrees of freedom,
 # and the strength of neighbours were chosen on other seeds (1 to 8; the share of its own and the least
-# influence of neighbours on 101 to 110 too). Axes are those before factors are turned: chosen on seeds 1 to 15
-# among those after it, principal axes fitted anew, and both metrics of genes (equal, and by their noise).
+# influence of neighbours on 101 to 110 too). Axes are those before factors are turned: chosen on seeds 1 to
+# 15 among those after it, principal axes fitted anew, and both metrics of genes (equal, and by their noise).
 #
 # The next paragraph's figures are from before that.
 # Two rules were tried that let what spots have of their own count for more in tissues like `programs` of 256
