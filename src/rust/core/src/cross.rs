@@ -8,7 +8,7 @@
 //! Moments are those under permutation of one gene's values within samples, the other gene left where it is: mean 0 and
 //! variance `Σ_s |K z_i|²_s |z_j|²_s / (n_s - 1)`, K z_i centred; of the two variances the larger counts.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::interrupt;
 use crate::locations::Locations;
 use faer::linalg::matmul::matmul;
@@ -44,9 +44,7 @@ pub struct Cross {
 /// locations are near each other, or so large that too many are.
 pub fn cross_correlations(locations: &Locations, y: MatRef<'_, f64>, lengthscale: f64) -> Result<Cross> {
     let (n, genes) = y.shape();
-    if n != locations.len() {
-        return Err(Error::Shape { what: "rows of y", expected: locations.len(), got: n });
-    }
+    check_size("rows of y", locations.len(), n)?;
     let wrong = |value, must_be| Err(Error::Parameter { name: "lengthscale", value, must_be });
     if !(lengthscale > 0.0 && lengthscale.is_finite()) {
         return wrong(lengthscale, "positive and finite");

@@ -15,7 +15,7 @@
 //! A spot's size factor is not its depth but an estimate. Its error enters the rest of d as noise, and the count of the
 //! gene itself enters the size factor: both are known, and taken out of the estimate of b.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::patches::Patches;
 use crate::simd::vectorized;
 use faer::{ColRef, Mat, MatMut, MatRef};
@@ -281,9 +281,7 @@ impl Counts<'_> {
 /// Parts of different sizes.
 pub fn group_sums(counts: Counts<'_>, group: &[usize], groups: usize) -> Result<Mat<f64>> {
     let (spots, genes) = counts.shape()?;
-    if group.len() != spots {
-        return Err(Error::Shape { what: "groups of spots", expected: spots, got: group.len() });
-    }
+    check_size("groups of spots", spots, group.len())?;
     if group.iter().any(|&group| group >= groups) {
         return Err(Error::Damaged("groups of spots"));
     }
@@ -319,17 +317,14 @@ impl Depth {
     /// Parts of different sizes; size factors that are not positive.
     pub fn new(patches: Patches, spots: Spots<'_>) -> Result<Self> {
         let n = patches.n();
-        let check = |what: &'static str, got: usize, expected: usize| {
-            if got == expected { Ok(()) } else { Err(Error::Shape { what, expected, got }) }
-        };
-        check("size factors", spots.size.len(), n)?;
-        check("depths", spots.depth.len(), n)?;
-        check("samples", spots.sample.len(), n)?;
-        check("errors of size factors", spots.error.len(), n)?;
-        check("shares of a count", spots.own.len(), n)?;
-        check("rows of the covariates", spots.covariates.nrows(), n)?;
+        check_size("size factors", n, spots.size.len())?;
+        check_size("depths", n, spots.depth.len())?;
+        check_size("samples", n, spots.sample.len())?;
+        check_size("errors of size factors", n, spots.error.len())?;
+        check_size("shares of a count", n, spots.own.len())?;
+        check_size("rows of the covariates", n, spots.covariates.nrows())?;
         let n_samples = spots.sample.iter().max().map_or(0, |s| s + 1);
-        check("floors", spots.floor.len(), n_samples)?;
+        check_size("floors", n_samples, spots.floor.len())?;
         let positive = |x: f64| x > 0.0 && x.is_finite();
         if let Some(&value) = spots.size.iter().find(|s| !positive(**s)) {
             return Err(Error::Parameter { name: "size factor", value, must_be: "above 0" });
@@ -436,16 +431,11 @@ impl Depth {
     /// The number of genes.
     fn check(&self, counts: Counts<'_>, rates: MatRef<'_, f64>, weights: &[f64]) -> Result<usize> {
         let (spots, genes) = counts.shape()?;
-        let sizes = [
-            ("spots of the counts", self.size.len(), spots),
-            ("samples of the rates", self.n_samples, rates.nrows()),
-            ("genes of the rates", genes, rates.ncols()),
-            ("genes of the weights", genes, weights.len()),
-        ];
-        match sizes.into_iter().find(|(_, expected, got)| expected != got) {
-            Some((what, expected, got)) => Err(Error::Shape { what, expected, got }),
-            None => Ok(genes),
-        }
+        check_size("spots of the counts", self.size.len(), spots)?;
+        check_size("samples of the rates", self.n_samples, rates.nrows())?;
+        check_size("genes of the rates", genes, rates.ncols())?;
+        check_size("genes of the weights", genes, weights.len())?;
+        Ok(genes)
     }
 
     /// The counts of a gene, by place.

@@ -9,7 +9,7 @@
 
 mod starts;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::graph::Graph;
 use crate::interrupt;
 use crate::locations::Locations;
@@ -72,9 +72,7 @@ pub struct Domains {
 /// Sizes that disagree, values that are not finite, or a number of domains that is not from 1 to that of locations.
 pub fn find_domains(locations: &Locations, values: MatRef<'_, f64>, numbers: &[usize]) -> Result<Domains> {
     let (n, p) = values.shape();
-    if locations.len() != n {
-        return Err(Error::Shape { what: "rows of the factors", expected: locations.len(), got: n });
-    }
+    check_size("rows of the factors", locations.len(), n)?;
     if numbers.is_empty() || p == 0 {
         return Err(Error::Shape { what: "factors and numbers of domains", expected: 1, got: 0 });
     }

@@ -102,3 +102,8 @@ pub enum Error {
 
 /// The core's result type.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// That a quantity has the size it should have.
+pub(crate) fn check_size(what: &'static str, expected: usize, got: usize) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(Error::Shape { what, expected, got }) }
+}

@@ -14,7 +14,7 @@ mod rotation;
 pub(crate) mod small;
 mod smoother;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::locations::Locations;
 use crate::random::SplitMix64;
 use faer::prelude::*;
@@ -148,9 +148,7 @@ pub struct Tissue {
 /// # Errors
 /// A setting outside its range, a column that is constant or not finite, or sizes that disagree.
 pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settings) -> Result<Factors> {
-    if y.nrows() != locations.len() {
-        return Err(Error::Shape { what: "rows of y", expected: locations.len(), got: y.nrows() });
-    }
+    check_size("rows of y", locations.len(), y.nrows())?;
     let count = settings.genes.unwrap_or(y.ncols());
     if count > y.ncols() || settings.fold_genes.iter().flatten().any(|&g| g >= y.ncols()) {
         return Err(Error::Shape { what: "columns of y", expected: count, got: y.ncols() });
@@ -617,23 +615,9 @@ pub fn predict(
     new: MatRef<'_, f64>,
     sample: &[usize],
 ) -> Result<Prediction> {
-    let shapes = [
-        ("rows of the factors", locations.len(), seen.nrows()),
-        ("kernels of the factors", seen.ncols(), kernels.len()),
-        ("coordinates of the new locations", locations.dim(), new.ncols()),
-        ("samples of the new locations", new.nrows(), sample.len()),
-    ];
-    for (what, expected, got) in shapes {
-        if expected != got {
-            return Err(Error::Shape { what, expected, got });
-        }
-    }
-    if let Some(&s) = sample.iter().find(|&&s| s >= locations.samples().len()) {
-        return Err(Error::Shape { what: "samples", expected: locations.samples().len(), got: s + 1 });
-    }
-    if let Some(i) = (0..new.nrows()).find(|&i| (0..new.ncols()).any(|j| !new[(i, j)].is_finite())) {
-        return Err(Error::NonFiniteLocation(i + 1));
-    }
+    check_size("rows of the factors", locations.len(), seen.nrows())?;
+    check_size("kernels of the factors", seen.ncols(), kernels.len())?;
+    locations.check_new(new, sample)?;
     let points: Vec<_> = (0..new.nrows())
         .map(|i| (std::array::from_fn(|k| if k < new.ncols() { new[(i, k)] } else { 0.0 }), sample[i]))
         .collect();

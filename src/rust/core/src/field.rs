@@ -9,7 +9,7 @@
 //! over draws from the posterior by conditioning (Matheron's rule: Chilès & Delfiner 2012, doi:10.1002/9781118136188). The
 //! fields that are drawn are sums of random waves (Rahimi & Recht 2007), the same ones on every run.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::factors::anchors::{CELL, point, squared};
 use crate::factors::kriging::{Level, Weights, forward};
 use crate::factors::small::{add, dot};
@@ -93,9 +93,7 @@ fn field(
 }
 
 fn check(locations: &Locations, y: &[f64], model: &FieldModel, places: Places<'_>) -> Result<()> {
-    if y.len() != locations.len() {
-        return Err(Error::Shape { what: "values of the gene", expected: locations.len(), got: y.len() });
-    }
+    check_size("values of the gene", locations.len(), y.len())?;
     let wrong = |name, value, must_be| Err(Error::Parameter { name, value, must_be });
     for (name, value) in
         [("lengthscale", model.lengthscale), ("delta", model.delta), ("variance", model.variance)]
@@ -111,22 +109,7 @@ fn check(locations: &Locations, y: &[f64], model: &FieldModel, places: Places<'_
         return wrong("y", value, "finite");
     }
     if let Some((new, sample)) = places {
-        let shapes = [
-            ("coordinates of the new points", locations.dim(), new.ncols()),
-            ("samples of the new points", new.nrows(), sample.len()),
-        ];
-        for (what, expected, got) in shapes {
-            if expected != got {
-                return Err(Error::Shape { what, expected, got });
-            }
-        }
-        let samples = locations.samples().len();
-        if let Some(&s) = sample.iter().find(|&&s| s >= samples) {
-            return Err(Error::Shape { what: "samples", expected: samples, got: s + 1 });
-        }
-        if let Some(i) = (0..new.nrows()).find(|&i| (0..new.ncols()).any(|j| !new[(i, j)].is_finite())) {
-            return Err(Error::NonFiniteLocation(i + 1));
-        }
+        locations.check_new(new, sample)?;
     }
     Ok(())
 }

@@ -64,3 +64,9 @@ pub fn two_samples(n: usize) -> Locations {
         Mat::from_fn(n + n / 2, 2, |i, k| if i < n { a.coords()[(i, k)] } else { b.coords()[(i - n, k)] });
     Locations::with_samples(x.as_ref(), &[n, n / 2]).unwrap()
 }
+
+/// Asserts a relative error below a tolerance.
+pub fn close(got: f64, expected: f64, tolerance: f64, what: &str) {
+    let error = (got - expected).abs() / expected.abs().max(1e-300);
+    assert!(error < tolerance, "{what}: {got} {expected} ({error:e})");
+}

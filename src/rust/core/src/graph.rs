@@ -1,6 +1,6 @@
 //! Which locations are neighbours, and how alike they are.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, check_size};
 use crate::factors::anchors::{point, squared};
 use crate::kd_tree::{KdTree, Point};
 use crate::locations::Locations;
@@ -117,9 +117,7 @@ fn median(x: &mut [f64]) -> Option<f64> {
 /// Sizes that disagree.
 pub fn morans_i(locations: &Locations, y: MatRef<'_, f64>) -> Result<Vec<f64>> {
     let n = locations.len();
-    if y.nrows() != n {
-        return Err(Error::Shape { what: "rows of y", expected: n, got: y.nrows() });
-    }
+    check_size("rows of y", n, y.nrows())?;
     let graph = Graph::new(locations);
     let edges = graph.ends.len().max(1) as f64;
     let one = |g: usize| {

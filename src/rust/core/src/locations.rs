@@ -1,6 +1,6 @@
 //! Where expression was measured: points in one to three dimensions, in one or several samples.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::kd_tree::KdTree;
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
@@ -39,11 +39,7 @@ impl Locations {
         if total != n || sizes.contains(&0) {
             return Err(Error::Shape { what: "rows of all samples", expected: n, got: total });
         }
-        for i in 0..n {
-            if (0..d).any(|j| !coords[(i, j)].is_finite()) {
-                return Err(Error::NonFiniteLocation(i + 1));
-            }
-        }
+        check_finite(coords)?;
         let mut samples = Vec::with_capacity(sizes.len());
         let mut start = 0;
         for &size in sizes {
@@ -57,6 +53,18 @@ impl Locations {
             return Err(Error::IdenticalLocations);
         }
         Ok(Self { coords: coords.to_owned(), samples })
+    }
+
+    /// Whether something can be predicted at new locations: `new` has a row for each, `sample` says to which sample it
+    /// belongs (counted from 0).
+    pub(crate) fn check_new(&self, new: MatRef<'_, f64>, sample: &[usize]) -> Result<()> {
+        check_size("coordinates of the new locations", self.dim(), new.ncols())?;
+        check_size("samples of the new locations", new.nrows(), sample.len())?;
+        let samples = self.samples.len();
+        if let Some(&s) = sample.iter().find(|&&s| s >= samples) {
+            return Err(Error::Shape { what: "samples", expected: samples, got: s + 1 });
+        }
+        check_finite(new)
     }
 
     /// Number of locations.
@@ -122,5 +130,14 @@ impl Locations {
         }
         let middle = nearest.len() / 2;
         nearest.select_nth_unstable_by(middle, f64::total_cmp).1.sqrt()
+    }
+}
+
+/// That all coordinates are finite; a row for each location.
+pub(crate) fn check_finite(coords: MatRef<'_, f64>) -> Result<()> {
+    let finite = |i: usize| coords.row(i).iter().all(|x| x.is_finite());
+    match (0..coords.nrows()).find(|&i| !finite(i)) {
+        Some(i) => Err(Error::NonFiniteLocation(i + 1)),
+        None => Ok(()),
     }
 }

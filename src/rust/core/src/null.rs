@@ -76,6 +76,8 @@ pub struct NullForms {
 /// What the null distribution needs of one gene.
 #[derive(Debug, Clone)]
 pub struct GeneMoments {
+    /// Number of locations.
+    n: f64,
     /// n / Σ y².
     scale: f64,
     /// Σ y² of each sample, scaled to a sum of n over all samples.
@@ -83,6 +85,13 @@ pub struct GeneMoments {
     sums: Vec<Sums>,
     /// Σ y⁴ / n of the scaled values, over all samples: 3 for normal values, n/k for k equal spikes.
     kurtosis: f64,
+}
+
+impl GeneMoments {
+    /// Whether the values are spread over enough spots for the tail that normal values have.
+    fn is_rich(&self, most_kurtosis: f64) -> bool {
+        self.kurtosis <= most_kurtosis.min(self.n / CARRIERS)
+    }
 }
 
 /// A p-value and its logarithm.
@@ -197,7 +206,7 @@ impl NullForms {
             (sums.s2 + size) * (square / size) * (square / size)
         };
         let kurtosis = sums.iter().zip(&squares).zip(&self.samples).map(fourth).sum::<f64>() / n;
-        GeneMoments { scale, squares, sums, kurtosis }
+        GeneMoments { n, scale, squares, sums, kurtosis }
     }
 
     /// Standardised form and skewness under permutation. `None` where the form does not vary.
@@ -243,7 +252,7 @@ impl NullForms {
             let counts = form.support.carries(gene.kurtosis) || form.support.pairs() >= most;
             let standard = self.standard_score(form, *q, gene).filter(|_| counts);
             let score = delta.is_infinite();
-            let rich = self.is_rich(gene, if score { SPARSE_SCORE } else { SPARSE_FINITE });
+            let rich = gene.is_rich(if score { SPARSE_SCORE } else { SPARSE_FINITE });
             standard.map_or(f64::NAN, |(z, skewness)| log_tail(form, score, z, skewness, rich))
         };
         q.iter().zip(&self.forms).zip(self.deltas.iter().cycle()).map(one).collect()
@@ -256,16 +265,10 @@ impl NullForms {
         let form = &self.forms[form];
         let standard = self.standard_score(form, q, gene).filter(|_| form.support.carries(gene.kurtosis));
         standard.map_or(f64::NAN, |(z, skewness)| {
-            let ratio = form.lower.as_ref().filter(|_| self.is_rich(gene, SPARSE_SCORE));
+            let ratio = form.lower.as_ref().filter(|_| gene.is_rich(SPARSE_SCORE));
             let correction = ratio.map_or(0.0, |ratio| ratio.log_correction(-z));
             (tails::log_pearson3(-z, -skewness) + correction).min(0.0)
         })
-    }
-
-    /// Whether a gene's values are spread over enough spots for the tail that normal values have.
-    fn is_rich(&self, gene: &GeneMoments, most_kurtosis: f64) -> bool {
-        let n = self.samples.iter().map(Range::len).sum::<usize>() as f64;
-        gene.kurtosis <= most_kurtosis.min(n / CARRIERS)
     }
 
     /// The combined p-value of a gene from all its forms, kernel by kernel. NaN where none varies.
@@ -599,7 +602,8 @@ mod tests {
         let locations = points(&[200], 2);
         let forms = null_forms(&models(&[se(1.5)], &locations), &locations).unwrap();
         let (score, finite) = (&forms.forms[0], &forms.forms[1]);
-        let gene = |kurtosis| GeneMoments { kurtosis, scale: 1.0, squares: Vec::new(), sums: Vec::new() };
+        let gene =
+            |kurtosis, n| GeneMoments { n, kurtosis, scale: 1.0, squares: Vec::new(), sums: Vec::new() };
         let (z, skewness) = (3.0, 0.8);
         let plain = tails::log_pearson3(z, skewness);
         let corrected = |form: &Form| plain + form.ratio.as_ref().unwrap().log_correction(z);
@@ -613,13 +617,11 @@ mod tests {
             (19.9, corrected(score), wide),
             (20.1, plain, wide),
         ] {
-            let rich = |most| forms.is_rich(&gene(kurtosis), most);
+            let rich = |most| gene(kurtosis, 200.0).is_rich(most);
             assert_eq!(log_tail(score, true, z, skewness, rich(SPARSE_SCORE)), score_tail, "{kurtosis}");
             assert_eq!(log_tail(finite, false, z, skewness, rich(SPARSE_FINITE)), finite_tail, "{kurtosis}");
         }
-        let locations = points(&[25], 2);
-        let forms = null_forms(&models(&[se(1.5)], &locations), &locations).unwrap();
-        assert!(forms.is_rich(&gene(4.9), SPARSE_SCORE) && !forms.is_rich(&gene(5.1), SPARSE_SCORE));
+        assert!(gene(4.9, 25.0).is_rich(SPARSE_SCORE) && !gene(5.1, 25.0).is_rich(SPARSE_SCORE));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A cheap stand-in for the leading functions of a short squared exponential kernel: O(n log n) to make and O(n) to
 //! apply, for any number of locations and any layout.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
+use crate::locations::check_finite;
 use faer::MatRef;
 use std::ops::Range;
 
@@ -43,12 +44,8 @@ impl Patches {
         if !(1..MOST_FUNCTIONS).contains(&d) {
             return Err(Error::Dimension(d));
         }
-        if samples.len() != n {
-            return Err(Error::Shape { what: "samples", expected: n, got: samples.len() });
-        }
-        if let Some(i) = (0..n).find(|&i| (0..d).any(|j| !coords[(i, j)].is_finite())) {
-            return Err(Error::NonFiniteLocation(i + 1));
-        }
+        check_size("samples", n, samples.len())?;
+        check_finite(coords)?;
         let steps = steps(coords);
         let mut rows: Vec<usize> = (0..n).collect();
         rows.sort_by_key(|&i| samples[i]);

@@ -24,7 +24,7 @@ mod search;
 pub use predict::{Fitted, Prediction, predict};
 pub use search::Settings;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::interrupt;
 use crate::kernel::Kernel;
 use crate::spectrum::Spectrum;
@@ -89,9 +89,7 @@ pub fn find_patterns(spectra: &[Spectrum], y: MatRef<'_, f64>, settings: &Settin
     if spectra.is_empty() {
         return Err(Error::Shape { what: "kernels", expected: 1, got: 0 });
     }
-    if let Some(spectrum) = spectra.iter().find(|s| s.n() != n) {
-        return Err(Error::Shape { what: "rows of y", expected: spectrum.n(), got: n });
-    }
+    spectra.iter().try_for_each(|spectrum| check_size("rows of y", spectrum.n(), n))?;
     let y = unit_variance(y)?;
     let problems: Vec<Problem<'_>> = spectra.par_iter().map(|s| Problem::new(s, y.as_ref())).collect();
 

@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A model of any engine. All that differs between engines is behind [`Model`]; this enum is for files.
+/// A model of any engine. All that differs between engines is behind [`Model`]; this enum is for files. Clones share what is
+/// large.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum AnyModel {
     /// By eigenpairs.
     Spectral(Spectral),
     /// By a sparse matrix.
-    Krylov(Box<Krylov>),
+    Krylov(Arc<Krylov>),
     /// By quadratic forms alone.
     Grid(Box<GridModel>),
     /// By one of the others, but for its quadratic forms.
@@ -130,7 +131,7 @@ fn model(kernel: Kernel, choice: &Choice, locations: &Locations) -> Result<Optio
         },
         Choice::Krylov { width, apart } => {
             let krylov = Krylov::new(kernel, locations, *width, *apart)?;
-            Ok(Some(AnyModel::Krylov(Box::new(krylov))))
+            Ok(Some(AnyModel::Krylov(Arc::new(krylov))))
         }
         // Those of a test are made together.
         Choice::Grid => Err(Reason::TooLarge.error(kernel, locations.len())),

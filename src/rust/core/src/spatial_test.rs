@@ -5,7 +5,7 @@
 //! tested again with dense spectra, as long as those are affordable.
 
 use crate::engine::{Approximation, Fit, Request, TRUNCATION, settles_exactly};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_size};
 use crate::gene::{CONSTANT, Standard, standardise};
 use crate::grid::Grid;
 use crate::grid::basis::{Basis, Entries, SparseGene};
@@ -251,10 +251,7 @@ impl SpatialTest {
     ) -> Result<Vec<GeneFit>> {
         let each = basis.functions() * self.locations.samples().len();
         let (Some(grid), Some(null)) = (self.grid(), &self.null) else { return Err(self.no_grid()) };
-        if coefficients.len() != each * entries.len() {
-            let (expected, got) = (each * entries.len(), coefficients.len());
-            return Err(Error::Shape { what: "coefficients", expected, got });
-        }
+        check_size("coefficients", each * entries.len(), coefficients.len())?;
         let blocks: Result<Vec<Vec<GeneFit>>> = entries
             .par_chunks(TOGETHER)
             .enumerate()
@@ -395,10 +392,7 @@ impl SpatialTest {
     /// Tests genes, the columns of `y` (n × genes), in the current rayon pool. Results are in the order of the
     /// columns, and each depends on its own column only, bit for bit.
     pub fn fit(&self, y: MatRef<'_, f64>) -> Result<Vec<GeneFit>> {
-        let n = self.locations.len();
-        if y.nrows() != n {
-            return Err(Error::Shape { what: "rows of the expression matrix", expected: n, got: y.nrows() });
-        }
+        check_size("rows of the expression matrix", self.locations.len(), y.nrows())?;
         let mut outcomes = self.outcomes(y)?;
         if self.exact_if_needed {
             self.settle(y, &mut outcomes)?;
@@ -530,18 +524,16 @@ impl Gene<'_> {
             return fit.into();
         }
         let calibrated = self.test.null.as_ref().map(|null| self.p_value(null));
-        let (mut best, mut unsettled, mut converged) = (Vec::new(), BTreeSet::new(), true);
+        let (mut best, mut unsettled) = (Vec::new(), BTreeSet::new());
         for group in 0..self.test.n_groups {
             match self.best_of(group) {
                 Ok(fit) => best.push(fit),
                 Err(kernels) => {
-                    converged = false;
-                    unsettled
-                        .extend(kernels.into_iter().filter(|&k| !self.test.models[k].always_converges()));
+                    unsettled.extend(kernels.into_iter().filter(|&k| !self.test.models[k].always_converges()))
                 }
             }
         }
-        if !converged {
+        if best.len() < self.test.n_groups {
             let fit = GeneFit { calibrated, ..GeneFit::untested(Status::NotConverged) };
             return Outcome { fit, unsettled };
         }

@@ -6,7 +6,7 @@
 use super::Grid;
 use super::fourier::Workspace;
 use super::strips::LANES;
-use crate::error::{Error, Result};
+use crate::error::{Result, check_size};
 use crate::interrupt;
 use crate::simd::{dot, dot_by, vectorized};
 use faer::linalg::matmul::matmul;
@@ -66,9 +66,7 @@ impl Basis {
     /// pool.
     pub fn new(grid: &Grid, functions: MatRef<'_, f64>) -> Result<Self> {
         let (n, coords) = (grid.locations.len(), grid.locations.coords());
-        if functions.nrows() != n {
-            return Err(Error::Shape { what: "rows of the basis", expected: n, got: functions.nrows() });
-        }
+        check_size("rows of the basis", n, functions.nrows())?;
         let count = functions.ncols() + 1;
         let values = Mat::from_fn(n, count, |i, j| if j + 1 < count { functions[(i, j)] } else { 1.0 });
         let mut samples = Vec::new();

@@ -65,11 +65,7 @@ fn log_cauchy(log_p: &[f64], weights: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn close(got: f64, expected: f64, tolerance: f64, what: &str) {
-        let error = (got - expected).abs() / expected.abs().max(1e-300);
-        assert!(error < tolerance, "{what}: {got} {expected} ({error:e})");
-    }
+    use crate::fixtures::close;
 
     #[test]
     fn combination_of_equal_p_values_is_their_value() {

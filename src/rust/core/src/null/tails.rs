@@ -190,13 +190,9 @@ pub fn log_inverse_gaussian(z: f64, skewness: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::close;
     use statrs::function::gamma::gamma_ur;
     use std::f64::consts::PI;
-
-    fn close(got: f64, expected: f64, tolerance: f64, what: &str) {
-        let error = (got - expected).abs() / expected.abs().max(1e-300);
-        assert!(error < tolerance, "{what}: {got} {expected} ({error:e})");
-    }
 
     #[test]
     fn gamma_tail_has_its_closed_forms() {

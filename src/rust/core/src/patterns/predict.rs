@@ -1,6 +1,6 @@
 //! Fitted patterns at new locations.
 
-use crate::error::{Error, Result};
+use crate::error::{Result, check_size};
 use crate::locations::Locations;
 use crate::spectrum::Spectrum;
 use faer::linalg::matmul::matmul;
@@ -45,26 +45,12 @@ pub fn predict(
     new: MatRef<'_, f64>,
     sample: &[usize],
 ) -> Result<Prediction> {
-    let (n, d) = (locations.len(), locations.dim());
+    let n = locations.len();
     let patterns = fitted.coefficients.ncols();
-    let shapes = [
-        ("locations of the spectrum", n, spectrum.n()),
-        ("rows of the coefficients", n, fitted.coefficients.nrows()),
-        ("sizes of the patterns", patterns, fitted.sizes.len()),
-        ("coordinates of the new locations", d, new.ncols()),
-        ("samples of the new locations", new.nrows(), sample.len()),
-    ];
-    for (what, expected, got) in shapes {
-        if expected != got {
-            return Err(Error::Shape { what, expected, got });
-        }
-    }
-    if let Some(&s) = sample.iter().find(|&&s| s >= locations.samples().len()) {
-        return Err(Error::Shape { what: "samples", expected: locations.samples().len(), got: s + 1 });
-    }
-    if let Some(i) = (0..new.nrows()).find(|&i| (0..d).any(|j| !new[(i, j)].is_finite())) {
-        return Err(Error::NonFiniteLocation(i + 1));
-    }
+    check_size("locations of the spectrum", n, spectrum.n())?;
+    check_size("rows of the coefficients", n, fitted.coefficients.nrows())?;
+    check_size("sizes of the patterns", patterns, fitted.sizes.len())?;
+    locations.check_new(new, sample)?;
     let shrink = Mat::from_fn(spectrum.rank(), patterns, |i, k| {
         fitted.sizes[k] / (fitted.noise + fitted.sizes[k] * spectrum.values()[i])
     });
