@@ -36,9 +36,8 @@ plot_factors <- function(
   names <- colnames(factors$loadings)
   coords <- as.matrix(table[colnames(factors$model$coords)])
   axes <- shown_axes(coords, axes, rlang::current_env())
-  # panels of several slides are narrow
-  format <- if (is.null(table[["sample"]])) "Factor %d (%.1f %%)" else "Factor %d\n(%.1f %%)"
-  titles <- sprintf(format, factors$summary$factor, 100 * factors$summary$variance)
+  shares <- sprintf("%.1f %%", 100 * factors$summary$variance)
+  titles <- panel_title(paste("Factor", factors$summary$factor), shares, table[["sample"]])
   row <- rep(seq_len(nrow(table)), times = length(names))
   data <- tibble::tibble(
     spot = table$spot[row],

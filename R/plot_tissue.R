@@ -156,7 +156,8 @@ plot_patterns <- function(
   table <- patterns$patterns
   ids <- sort(unique(table$pattern))
   n_genes <- tabulate(match(patterns$genes$pattern, ids), length(ids))
-  titles <- sprintf("Pattern %s (%d %s)", ids, n_genes, ifelse(n_genes == 1L, "gene", "genes"))
+  counts <- paste(n_genes, ifelse(n_genes == 1L, "gene", "genes"))
+  titles <- panel_title(paste("Pattern", ids), counts, table[["sample"]])
   coords <- as.matrix(table[setdiff(names(table), c("spot", "sample", "pattern", "value"))])
   axes <- shown_axes(coords, axes, rlang::current_env())
   data <- tibble::tibble(
@@ -264,12 +265,7 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
     if (free) paste0(quantity, ",\nlow to high\nin each panel") else quantity,
     if (trimmed) sprintf("(%s %% at either\nend trimmed)", format(100 * look$trim))
   )
-  labels <- levels(data[[panel]])
-  if (by_sample) {
-    # rows of samples do not wrap, so that there may be many panels beside each other
-    labels <- sub(" \\((.*)\\)$", "\n(\\1)", labels)
-  }
-  titles <- panel_titles(levels(data[[panel]]), labels, if (free) ranges)
+  titles <- panel_titles(levels(data[[panel]]), if (free) ranges)
   first <- data[[panel]] == levels(data[[panel]])[[1L]]
   if (by_sample) {
     first <- first & data$sample == levels(data$sample)[[1L]]
@@ -321,15 +317,23 @@ spot_layers <- function(tissue, axes, look, ...) {
   })
 }
 
+#' A panel's title: what it shows and, in brackets, a detail
+#'
+#' Rows of samples do not wrap: there may be many panels beside each other, so that their titles do.
+#' @noRd
+panel_title <- function(what, detail, sample_id) {
+  paste0(what, if (is.null(sample_id)) " " else "\n", "(", detail, ")")
+}
+
 #' A labeller of panels; with scales of their own they say from where to where these go
 #' @noRd
-panel_titles <- function(names, labels, ranges = NULL) {
+panel_titles <- function(names, ranges = NULL) {
   ends <- vapply(
     ranges,
     \(range) if (is.null(range)) "\nno values" else paste0("\n", paste(signif(range, 2L), collapse = " to ")),
     ""
   )
-  titles <- paste0(labels, ends)
+  titles <- paste0(names, ends)
   ggplot2::as_labeller(\(shown) titles[match(shown, names)])
 }
 

@@ -59,9 +59,15 @@ test_that("genes with constant or missing values are drawn too", {
   expect_draws(plot_genes(counts, tissue$coords, genes = "Noise"))
 })
 
-test_that("numbers of genes are below the names of patterns beside samples", {
-  labels <- panel_titles(c("Pattern 1 (3 genes)", "B"), c("Pattern 1\n(3 genes)", "B"))
-  expect_equal(labels(data.frame(c("B", "Pattern 1 (3 genes)")))[[1L]], c("B", "Pattern 1\n(3 genes)"))
+test_that("titles break before a detail beside samples, and never within a gene's name", {
+  expect_equal(panel_title(c("Pattern 1", "B"), c("3 genes", "x"), NULL), c("Pattern 1 (3 genes)", "B (x)"))
+  expect_equal(panel_title("Pattern 1", "3 genes", factor(1:2)), "Pattern 1\n(3 genes)")
+  counts <- tissue$counts
+  rownames(counts)[rownames(counts) == "Stripe"] <- "a (b)"
+  half <- rep(c("one", "two"), length.out = ncol(counts))
+  plot <- plot_genes(counts, tissue$coords, c("Slope", "a (b)"), sample_id = half, scale = "shared")
+  columns <- structure(data.frame(gene = c("Slope", "a (b)")), type = "cols", facet = "grid")
+  expect_equal(unlist(plot$facet$params$labeller(columns), use.names = FALSE), c("Slope", "a (b)"))
 })
 
 test_that("a gene without a name has its own colours, too, and leaves others theirs", {
@@ -216,6 +222,7 @@ test_that("slides have rows of panels, each from its own lowest place, and their
   expect_identical(patterns$patterns$sample[1:192], factor(slide))
   plot <- plot_patterns(patterns)
   expect_length(drawn_panels(plot), 6L)
+  expect_equal(levels(plot$data$pattern), c("Pattern 1\n(1 gene)", "Pattern 2\n(1 gene)"))
   expect_identical(unique(plot$data$sample), factor(unique(slide)))
   expect_identical(predict(patterns)$sample, patterns$patterns$sample)
   new <- predict(patterns, data.frame(x = 1, y = 1:2), sample_id = c("two", "one"), wide = TRUE)
