@@ -22,10 +22,8 @@ check_whole_number <- function(
 ) {
   if (!rlang::is_integerish(x, n = 1L, finite = TRUE) || x < min || x > max) {
     bounds <- c(
-      if (is.finite(min)) paste("at least", format(min, scientific = FALSE)),
-      if (is.finite(max)) {
-        paste("at most", format(max, scientific = FALSE, big.mark = ",", decimal.mark = "."))
-      }
+      if (is.finite(min)) paste("at least", count_text(min)),
+      if (is.finite(max)) paste("at most", count_text(max))
     )
     of <- if (length(bounds) > 0L) paste0(" of ", paste(bounds, collapse = " and "))
     abort_patina("{.arg {arg}} must be a whole number{of}.", class = "argument", call = call)

@@ -24,7 +24,7 @@ times_sign <- function() {
 #' A number as people read it, whatever their decimal mark is
 #' @noRd
 count_text <- function(n) {
-  format(n, big.mark = ",", decimal.mark = ".", trim = TRUE)
+  format(n, big.mark = ",", decimal.mark = ".", scientific = FALSE, trim = TRUE)
 }
 
 #' How the result was made, from its attribute; nothing if that was lost on the way

@@ -65,3 +65,15 @@ test_that("numbers print the same whatever the decimal mark is", {
   expect_no_warning(expect_identical(names(tbl_sum(results)), names(header)))
   expect_no_warning(utils::capture.output(summary(results)))
 })
+
+test_that("counts are written out", {
+  expect_equal(count_text(c(1e5, 12, 1234567)), c("100,000", "12", "1,234,567"))
+  withr::local_options(OutDec = ",")
+  expect_equal(count_text(1e5), "100,000")
+  expect_error(
+    example_tissue(n_spots = 2e6),
+    "at least 5 and at most 1,000,000",
+    class = "patina_error_argument"
+  )
+  expect_error(example_tissue(seed = 0.5), "of at least -2,147,483,647 and at most 2,147,483,647")
+})
