@@ -102,17 +102,43 @@ spot_area <- function(coords) {
 #' @noRd
 spot_spacing <- function(coords) {
   n <- nrow(coords)
+  if (n < 2L) {
+    return(1)
+  }
   probes <- unique(round(seq(1, n, length.out = min(n, 100L))))
-  points <- t(coords)
-  nearest <- vapply(
-    probes,
-    function(i) {
-      d2 <- colSums((points - points[, i])^2)
-      d2 <- d2[d2 > 0]
-      if (length(d2) > 0L) sqrt(min(d2)) else NA_real_
-    },
-    double(1L)
-  )
-  spacing <- stats::median(nearest, na.rm = TRUE)
+  spacing <- stats::median(nearest_distance(coords, probes), na.rm = TRUE)
   if (is.na(spacing)) 1 else spacing
+}
+
+#' Distance of each of some spots to the nearest at another place; `NA` where there is none
+#'
+#' Of spots in the order of their longest axis, those near a probe in that order say how far along the axis a
+#' nearer one may be.
+#' @noRd
+nearest_distance <- function(coords, probes) {
+  n <- nrow(coords)
+  extent <- apply(coords, 2L, \(x) diff(range(x)))
+  axes <- lapply(order(-extent), \(axis) coords[, axis])
+  sorted <- rlang::exec(order, !!!axes)
+  axes <- lapply(axes, \(x) x[sorted])
+  at <- match(probes, sorted)
+  squares <- function(at, others) {
+    d2 <- Reduce(`+`, lapply(axes, \(x) (x[others] - x[at])^2))
+    d2[d2 == 0 | is.na(d2)] <- Inf
+    d2
+  }
+  width <- ceiling(2 * sqrt(n))
+  others <- outer(at, -width:width, `+`)
+  others[others < 1 | others > n] <- NA
+  d2 <- matrix(squares(at, others), length(at))
+  nearest <- sqrt(d2[cbind(seq_along(at), max.col(-d2, "first"))])
+  x <- axes[[1L]]
+  # what rounding may do to a place plus a distance
+  reach <- nearest + 4 * .Machine$double.eps * max(abs(x))
+  from <- findInterval(x[at] - reach, x, left.open = TRUE) + 1L
+  to <- findInterval(x[at] + reach, x)
+  for (k in which(from < at - width | to > at + width)) {
+    nearest[[k]] <- sqrt(min(squares(at[[k]], from[[k]]:to[[k]])))
+  }
+  replace(nearest, is.infinite(nearest), NA)
 }

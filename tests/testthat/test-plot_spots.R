@@ -8,6 +8,24 @@ test_that("spots are as wide as the distance between neighbours, at any size", {
   expect_equal(spot_spacing(as.matrix(expand.grid(1:50, 1:50))), 1)
   expect_equal(spot_spacing(cbind(1, 1)), 1)
 
+  # Against all distances: scattered, clustered, rounded to the same places, on a line, all in one place
+  set.seed(1)
+  many <- matrix(rnorm(3000), ncol = 3)
+  clustered <- rbind(many * c(1e-3, 1), 100 + many[1:50, ])
+  for (coords in list(
+    many,
+    many[, 1:2],
+    many[, 1, drop = FALSE],
+    clustered,
+    round(many, 1),
+    cbind(1, many[, 1])
+  )) {
+    all <- as.matrix(dist(coords))
+    all[all == 0] <- NA
+    expect_equal(nearest_distance(coords, 1:900), unname(apply(all[1:900, ], 1, min, na.rm = TRUE)))
+  }
+  expect_equal(nearest_distance(cbind(rep(1, 9), 2), 1:2), c(NA, NA_real_))
+
   # The disc's radius as it is drawn, against the distance of two spots as they are drawn
   for (keep in list(1:64, 1:24, which(tissue$coords$x < 3))) {
     plot <- plot_genes(tissue$counts[, keep], tissue$coords[keep, ], genes = "Slope", spot_size = 1)
