@@ -223,7 +223,7 @@ plot_gene_field <- function(
   unit = NULL
 ) {
   look <- new_look("free", trim, spot_size, unit, NULL)
-  if (!inherits(field, "patina_field") || !all(c("gene", "mean", "beyond") %in% names(field))) {
+  if (!inherits(field, "patina_field") || is.null(attr(field, "patina")$coords)) {
     abort_patina(
       c(
         "{.arg field} must be what {.fn predict} gives for genes, not {.obj_type_friendly {field}}.",
@@ -235,7 +235,10 @@ plot_gene_field <- function(
   if (nrow(field) == 0L) {
     abort_patina("{.arg field} has no rows: there are no places to show.", class = "argument")
   }
-  coords <- as.matrix(as.data.frame(field)[attr(field, "patina")$coords])
+  names <- attr(field, "patina")$coords
+  check_columns(field, c("gene", names, "mean", "lower", "upper", "beyond"), "field")
+  field$sample <- shown_samples(field)
+  coords <- as.matrix(as.data.frame(field)[names])
   axes <- shown_axes(coords, axes, rlang::current_env())
   if (length(axes) == 1L) {
     return(field_line_plot(field, coords, ...))
@@ -263,14 +266,10 @@ plot_gene_field <- function(
       shown = replace(shown, hidden, NA)
     )
   })
-  data <- do.call(rbind, parts)
+  data <- side_by_side(do.call(rbind, parts))
   one <- field$gene == levels(field$gene)[[1L]]
   tissue <- list(coords = coords[one, , drop = FALSE], sample_id = field[["sample"]][one])
   by_sample <- !is.null(tissue$sample_id)
-  if (by_sample) {
-    data$x <- data$x - stats::ave(data$x, data$sample, FUN = min)
-    data$y <- data$y - stats::ave(data$y, data$sample, FUN = min)
-  }
   rows <- if (by_sample) ggplot2::vars(.data$gene, .data$sample) else ggplot2::vars(.data$gene)
   first <- data$panel == titles[[1L]] & data$gene == levels(data$gene)[[1L]]
   if (by_sample) {

@@ -67,28 +67,26 @@ plot_factors <- function(
 #' plot_domains(spatial_domains(fit, n_domains = 4, threads = 1))
 plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = NULL, ncol = NULL) {
   look <- new_look("shared", 0, spot_size, unit, ncol)
-  if (!inherits(domains, "patina_domains")) {
+  names <- attr(domains, "patina")$coords
+  if (!inherits(domains, "patina_domains") || is.null(names)) {
     abort_patina(
       "{.arg domains} must be a result of {.fun spatial_domains}, not {.obj_type_friendly {domains}}.",
       class = "argument"
     )
   }
-  coords <- as.matrix(domains[attr(domains, "patina")$coords])
+  check_columns(domains, c("spot", names, "domain", "probability"), "domains")
+  coords <- as.matrix(domains[names])
   axes <- shown_axes(coords, axes, rlang::current_env())
   places <- place_columns(coords[, axes, drop = FALSE])
-  data <- tibble::tibble(
+  sample <- shown_samples(domains)
+  data <- side_by_side(tibble::tibble(
     spot = domains$spot,
-    sample = domains[["sample"]],
+    sample = sample,
     x = places$x,
     y = places$y %||% 0,
-    domain = domains$domain,
+    domain = as.factor(domains$domain),
     probability = domains$probability
-  )
-  sample <- domains[["sample"]]
-  if (!is.null(sample)) {
-    data$x <- data$x - stats::ave(data$x, sample, FUN = min)
-    data$y <- data$y - stats::ave(data$y, sample, FUN = min)
-  }
+  ))
   colours <- list(
     ggplot2::scale_colour_manual(
       values = grDevices::hcl.colors(max(nlevels(data$domain), 2L), "Dark 3"),

@@ -243,11 +243,7 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
     return(line_plot(data, panel, axis, quantity, look, !is.null(tissue$sample_id), ...))
   }
   by_sample <- !is.null(tissue$sample_id)
-  if (by_sample) {
-    # Slides may lie anywhere: side by side, they start at the same place.
-    data$x <- data$x - stats::ave(data$x, data$sample, FUN = min)
-    data$y <- data$y - stats::ave(data$y, data$sample, FUN = min)
-  }
+  data <- side_by_side(data)
   # ggplot2 has one scale per plot: free ones are made by bringing every panel to 0..1.
   free <- look$scale == "free" && nlevels(data[[panel]]) > 1L
   panels <- if (free) data[[panel]] else factor(rep("all", nrow(data)))
@@ -299,6 +295,23 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
       colour = paste(title, collapse = "\n")
     ) +
     theme_tissue()
+}
+
+#' The samples of a table that may be filtered, without those that are not there; `NULL` if it has none
+#' @noRd
+shown_samples <- function(table) {
+  sample <- table[["sample"]]
+  if (!is.null(sample)) factor(sample)
+}
+
+#' Slides may lie anywhere: side by side, they start at the same place
+#' @noRd
+side_by_side <- function(data) {
+  if (!is.null(data[["sample"]])) {
+    data$x <- data$x - stats::ave(data$x, data$sample, FUN = min)
+    data$y <- data$y - stats::ave(data$y, data$sample, FUN = min)
+  }
+  data
 }
 
 #' A layer of spots for each sample, since each may have a lattice of its own

@@ -52,6 +52,7 @@ test_that("new places, samples, one dimension and the order of spots", {
   expect_identical(slides$spot, colnames(tissue$counts))
   expect_equal(unname(c(tapply(slides$mean, slides$sample, mean))), c(0, 0))
   expect_s3_class(plot_gene_field(slides), "ggplot")
+  expect_draws(plot_gene_field(slides[slides$sample == "b", ], unit = "mm"))
   expect_error(
     predict(two, tissue$counts, xy, genes = gene, sample_id = sample, newcoords = xy[1:2, ]),
     "`new_sample_id`",
@@ -99,6 +100,7 @@ test_that("pictures are made, mistakes named", {
   expect_identical(nrow(plot$data), 3L * nrow(field))
   expect_silent(ggplot2::ggplot_build(plot))
   expect_error(plot_gene_field(results), class = "patina_error_argument")
+  expect_error(plot_gene_field(field[names(field) != "x"]), "no column", class = "patina_error_argument")
   expect_error(predict(results), class = "patina_error_argument")
   expect_error(predict(results, tissue$counts, xy, genes = "nobody"), class = "patina_error_names")
   expect_error(predict(results, tissue$counts, xy, level = 1), class = "patina_error_argument")
