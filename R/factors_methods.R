@@ -81,16 +81,17 @@ predict.patina_factors <- function(
   checked(rlang::check_dots_empty())
   call <- rlang::current_env()
   check_flag(wide)
+  check_factors(object, "object")
   threads <- resolve_threads(threads, call)
   model <- object$model
   if (is.null(newcoords)) {
     values <- as.matrix(object$factors[colnames(object$loadings)])
     places <- as.list(object$factors[setdiff(names(object$factors), colnames(object$loadings))])
-    return(factor_table(places, list(value = unname(values), se = model$std_errors), wide))
+    return(field_table(places, list(value = unname(values), se = model$std_errors), wide, "factor"))
   }
   new <- match_new_coords(newcoords, colnames(model$coords), call)
   sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), call)
-  factor_table(as.data.frame(new), predict_fields(model, new, sample, threads), wide)
+  field_table(as.data.frame(new), predict_fields(model, new, sample, threads), wide, "factor")
 }
 
 #' The posterior of factors at new places
@@ -112,21 +113,22 @@ predict_fields <- function(model, new, sample, threads) {
   )
 }
 
-#' One row for each place and factor, or (wide) one column for each factor
-#' @noRd
-factor_table <- function(places, values, wide) {
-  table <- pattern_table(places, values, wide)
-  names(table) <- sub("^pattern", "factor", names(table))
-  table
-}
-
 #' Check that `x` is a result of spatial_factors()
 #' @noRd
 check_factors <- function(x, arg = "factors", call = rlang::caller_env()) {
   if (!inherits(x, "patina_factors")) {
     abort_patina(
+      "{.arg {arg}} must be a result of {.fun spatial_factors}, not {.obj_type_friendly {x}}.",
+      class = "argument",
+      call = call
+    )
+  }
+  absent <- setdiff(c("coords", "sizes", "seen", "kernels", "tissue", "std_errors"), names(x$model))
+  if (length(absent) > 0L) {
+    abort_patina(
       c(
-        "{.arg {arg}} must be a result of {.fun spatial_factors}, not {.obj_type_friendly {x}}."
+        "{.arg {arg}} has no {.field {absent}} in its {.field model}, as if an earlier version had made it.",
+        i = "Run {.fun spatial_factors} again."
       ),
       class = "argument",
       call = call

@@ -241,9 +241,10 @@ match_names <- function(names, known, what, call) {
 #' New locations as a matrix with the columns of the fit
 #' @noRd
 match_new_coords <- function(newcoords, names, call) {
-  there <- names %in% colnames(newcoords)
+  own <- free_names(colnames(newcoords))
+  there <- names %in% own
   if (all(there)) {
-    newcoords <- newcoords[, names, drop = FALSE]
+    newcoords <- newcoords[, match(names, own), drop = FALSE]
   } else if (any(there)) {
     # by position they might be exchanged
     abort_patina(

@@ -179,7 +179,7 @@ predict.patina_patterns <- function(
     run$threads,
     call = run$call
   )
-  pattern_table(c(places, as.data.frame(new)), fit[c("value", "se")], wide)
+  field_table(c(places, as.data.frame(new)), fit[c("value", "se")], wide, "pattern")
 }
 
 #' The samples as a column of places, if there are several
@@ -188,17 +188,18 @@ sample_column <- function(sample_id) {
   if (!is.null(sample_id)) list(sample = sample_id)
 }
 
-#' One row for each place and pattern, or (wide) one column for each pattern
+#' One row for each place and pattern (or factor), or (wide) one column for each
 #' @param places A list of columns.
 #' @param values A named list of matrices, places × patterns.
+#' @param what "pattern" or "factor".
 #' @noRd
-pattern_table <- function(places, values, wide) {
+field_table <- function(places, values, wide, what) {
   ids <- seq_len(ncol(values[[1L]]))
   if (wide) {
     columns <- lapply(names(values), function(name) {
-      prefix <- if (name == "value") "pattern_" else paste0(name, "_")
+      prefix <- if (name == "value") what else name
       columns <- lapply(ids, \(k) values[[name]][, k])
-      stats::setNames(columns, paste0(prefix, ids))
+      stats::setNames(columns, paste0(prefix, "_", ids))
     })
     return(tibble::as_tibble(c(places, do.call(c, columns)), .name_repair = "minimal"))
   }
@@ -206,7 +207,7 @@ pattern_table <- function(places, values, wide) {
   tibble::as_tibble(
     c(
       lapply(places, rep, times = length(ids)),
-      list(pattern = rep(ids, each = n)),
+      stats::setNames(list(rep(ids, each = n)), what),
       lapply(values, as.vector)
     ),
     .name_repair = "minimal"

@@ -51,11 +51,13 @@
 #' @param max_iterations The most iterations of a fit.
 #' @returns An object of class `patina_factors`, a list with the elements
 #' * `factors`: a tibble of `spot`, `sample` (of several), the coordinates, and `factor_1`, `factor_2`, ...:
-#'   the factors' smooth parts, each of variance 1 over the spots, in order of the variance that they explain;
+#'   the factors' smooth parts, each of variance 1 over the spots, in order of the variance that they explain
+#'   (a coordinate that is called as another column of results, such as `value`, becomes `value_coord`);
 #' * `loadings`: the matrix of loadings, genes × factors, in standard deviations of the gene; a factor's
 #'   largest loading is positive;
 #' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
-#'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth);
+#'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth); more factors than the tissue
+#'   has are 0 everywhere, and their lengthscale is `NaN`;
 #' * `held_out`: a tibble of `n_factors` (0 are the genes' means), `r_squared`, the share of the variance
 #'   predicted at left-out spots, `se`, the standard error of its difference from the largest of at least one
 #'   factor, and `z`; or `NULL`;
@@ -163,6 +165,12 @@ spatial_factors <- function(
           same."
       ),
       class = "no_factors"
+    )
+  }
+  empty <- sum(!is.finite(fit$summary$lengthscale))
+  if (empty > 0L && !isFALSE(fit$supported)) {
+    inform_patina(
+      "{empty} of {ncol(fit$values)} factors {cli::qty(empty)}{?is/are} 0 everywhere: nothing more is smooth."
     )
   }
   new_factors(fit, model, chosen$genes[expression$usable[seq_along(chosen$genes)]], input, run)

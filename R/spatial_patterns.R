@@ -459,10 +459,11 @@ new_patterns <- function(fit, model, genes, usable) {
         pattern = as.integer(pattern),
         membership = as.double(membership)
       ),
-      patterns = pattern_table(
+      patterns = field_table(
         c(list(spot = model$spots), sample_column(model$sample_id), as.data.frame(coords)),
         list(value = fit$values[back, , drop = FALSE]),
-        wide = FALSE
+        wide = FALSE,
+        what = "pattern"
       ),
       memberships = matrix(
         fit$memberships,

@@ -114,7 +114,7 @@ as_coords <- function(coords, call, arg = "coords") {
     )
   }
   names <- colnames(coords)
-  if (is.null(names) || anyNA(names) || any(names == "")) {
+  if (is.null(names) || anyNA(names) || any(names == "") || anyDuplicated(names)) {
     names <- c("x", "y", "z")[seq_along(table)]
   }
   # a table of coordinates and totals makes a tissue with a very long third dimension
@@ -132,8 +132,17 @@ as_coords <- function(coords, call, arg = "coords") {
   matrix(
     as.double(unlist(table, use.names = FALSE)),
     ncol = length(table),
-    dimnames = list(spots, names)
+    dimnames = list(spots, free_names(names))
   )
+}
+
+#' Names of coordinates that no other column of results has: `value` becomes `value_coord`
+#' @noRd
+free_names <- function(names) {
+  own <- c("spot", "sample", "gene", "pattern", "factor", "domain", "probability")
+  own <- c(own, "value", "mean", "se", "lower", "upper", "beyond")
+  taken <- names %in% own | grepl("^(pattern|factor|se)_[0-9]+$", names)
+  ifelse(taken, paste0(names, "_coord"), names)
 }
 
 #' The table of the spots, in their order; without columns if there is none

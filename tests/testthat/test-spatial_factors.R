@@ -251,3 +251,61 @@ test_that("the number of domains is that of the tissue's parts, though expressio
   agree <- table(domains$domain, area)
   expect_identical(rowSums(agree > 10), c(`1` = 1, `2` = 1, `3` = 1))
 })
+
+test_that("coordinates may have any names, those of results' columns too", {
+  new <- data.frame(x = c(1, 2.5), y = 3)
+  plain <- predict(fit, new, threads = 1)
+  for (names in list(
+    c("sample", "factor_1"),
+    c("value", "patternx"),
+    c("domain", "probability"),
+    c("x", "x")
+  )) {
+    named <- spatial_factors(tissue$counts, stats::setNames(xy, names), n_factors = 4, threads = 1)
+    expect_identical(named$loadings, fit$loadings)
+    expect_identical(anyDuplicated(names(named$factors)), 0L)
+    found <- predict(named, if (names[[1L]] == "x") new else stats::setNames(new, names), threads = 1)
+    expect_identical(unname(as.list(found)), unname(as.list(plain)))
+    expect_named(found, c(colnames(named$model$coords), "factor", "value", "se"))
+    expect_identical(names(predict(named))[2:3], colnames(named$model$coords))
+    expect_draws(plot_factors(named))
+    expect_draws(plot_domains(spatial_domains(named, 3, threads = 1)))
+  }
+})
+
+test_that("domains may be filtered and changed; what is missing is named", {
+  two <- rep(c("b", "a"), length.out = ncol(tissue$counts))
+  slides <- spatial_factors(tissue$counts, xy, n_factors = 2, sample_id = two, threads = 1)
+  domains <- spatial_domains(slides, 3, threads = 1)
+  expect_silent(plot <- plot_domains(domains[domains$sample == "b", ], unit = "mm"))
+  expect_draws(plot)
+  expect_identical(levels(plot$data$sample), "b")
+  expect_identical(nlevels(plot$data$domain), 3L)
+  domains$domain <- as.character(domains$domain)
+  expect_draws(plot_domains(domains))
+  domains$x <- NULL
+  expect_error(plot_domains(domains), "`domains` has no column x", class = "patina_error_argument")
+})
+
+test_that("a result of an earlier version is told from one of today", {
+  earlier <- fit
+  earlier$model$tissue <- NULL
+  expect_error(spatial_domains(earlier, 3), "has no tissue in its model", class = "patina_error_argument")
+  earlier$model <- NULL
+  expect_error(predict(earlier, xy), "Run `spatial_factors", class = "patina_error_argument")
+  file <- withr::local_tempfile()
+  saveRDS(fit, file)
+  again <- readRDS(file)
+  expect_identical(predict(again, xy, threads = 1), predict(fit, xy, threads = 1))
+})
+
+test_that("more factors than a tissue has are 0, and a message says so", {
+  expect_message(
+    many <- spatial_factors(tissue$counts, xy, n_factors = 20, threads = 1),
+    "of 20 factors are 0 everywhere"
+  )
+  empty <- is.nan(many$summary$lengthscale)
+  expect_identical(many$summary$variance == 0, empty)
+  expect_true(all(as.matrix(many$factors[-(1:3)])[, empty] == 0))
+  expect_identical(levels(spatial_domains(many, 3, threads = 1)$domain), as.character(1:3))
+})
