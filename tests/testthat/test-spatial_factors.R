@@ -252,6 +252,21 @@ test_that("the number of domains is that of the tissue's parts, though expressio
   expect_identical(rowSums(agree > 10), c(`1` = 1, `2` = 1, `3` = 1))
 })
 
+test_that("the coordinates' unit and origin make no difference", {
+  # a lattice: distances are tied, but for rounding
+  for (moved in list(xy * 3, xy / 7, xy + 1000.1, xy * 0.65 - 12345)) {
+    again <- spatial_factors(tissue$counts, moved, n_factors = 4, threads = 1)
+    expect_identical(again$loadings, fit$loadings)
+    expect_identical(again$factors[4:7], fit$factors[4:7])
+    unit <- diff(range(moved$x)) / diff(range(xy$x))
+    expect_equal(again$summary$lengthscale, unit * fit$summary$lengthscale)
+    expect_equal(predict(again, moved[1:3, ], threads = 1)$value, predict(fit, xy[1:3, ], threads = 1)$value)
+  }
+  slides <- rep(c("b", "a"), each = 100)
+  two <- \(xy) spatial_factors(tissue$counts, xy, n_factors = 2, sample_id = slides, threads = 1)
+  expect_identical(two(xy + 50.3 * (slides == "a"))$loadings, two(xy)$loadings)
+})
+
 test_that("coordinates may have any names, those of results' columns too", {
   new <- data.frame(x = c(1, 2.5), y = 3)
   plain <- predict(fit, new, threads = 1)

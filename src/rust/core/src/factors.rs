@@ -7,6 +7,7 @@
 //! are reported is decided by what they predict at left-out locations. At last loadings are turned to simple structure.
 
 pub(crate) mod anchors;
+mod frame;
 mod genes;
 pub(crate) mod kriging;
 mod model;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result, check_size};
 use crate::locations::Locations;
 use crate::random::SplitMix64;
 use faer::prelude::*;
+use frame::Frame;
 use genes::Genes;
 use model::{Fit, Loadings, finish, fit};
 use small::{dot, eigen_decreasing, function, gram, inverse, times, weighted_gram};
@@ -170,10 +172,12 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     if settings.max_iterations < 1 {
         return wrong("max_iterations", 0.0, "at least 1");
     }
+    let frame = Frame::new(locations);
+    let locations = &frame.locations(locations)?;
     let lengthscales = if settings.lengthscales.is_empty() {
         default_lengthscales(locations)
     } else {
-        settings.lengthscales.clone()
+        settings.lengthscales.iter().map(|l| l / frame.unit()).collect()
     };
     let others = OTHERS.min(limit - most);
     let sizes = [most, others, settings.max_iterations];
@@ -198,7 +202,11 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     };
     let tissue = tissue(&smoother, &whole, &axes);
     let simple = simplify(&genes, &mut smoother, whole, &axes, count)?;
-    Ok(report(&smoother, simple, count, tissue, (held_out, supported)))
+    let mut found = report(&smoother, simple, count, tissue, (held_out, supported));
+    let kernels = found.summaries.iter_mut().map(|s| &mut s.lengthscale);
+    let kernels = kernels.chain(found.tissue.kernels.iter_mut().map(|kernel| &mut kernel.lengthscale));
+    kernels.for_each(|lengthscale| *lengthscale *= frame.unit());
+    Ok(found)
 }
 
 /// A basis of the smooth factors in which the first ones explain most of the genes, weighted by their precision: the
@@ -618,9 +626,10 @@ pub fn predict(
     check_size("rows of the factors", locations.len(), seen.nrows())?;
     check_size("kernels of the factors", seen.ncols(), kernels.len())?;
     locations.check_new(new, sample)?;
-    let points: Vec<_> = (0..new.nrows())
-        .map(|i| (std::array::from_fn(|k| if k < new.ncols() { new[(i, k)] } else { 0.0 }), sample[i]))
-        .collect();
+    let frame = Frame::new(locations);
+    let points: Vec<_> =
+        (0..new.nrows()).map(|i| (frame.point(new.row(i).iter(), sample[i]), sample[i])).collect();
+    let locations = &frame.locations(locations)?;
     let spacing = locations.spacing();
     let mut out = Prediction {
         means: Mat::zeros(new.nrows(), kernels.len()),
@@ -630,7 +639,7 @@ pub fn predict(
         if !kernel.lengthscale.is_finite() {
             continue;
         }
-        let level = kriging::Level::new(locations, kernel.lengthscale, spacing);
+        let level = kriging::Level::new(locations, kernel.lengthscale / frame.unit(), spacing);
         let x: Vec<f64> = seen.col(k).iter().copied().collect();
         for (i, (mean, left)) in level.predict(&points, kernel.delta, &x)?.into_iter().enumerate() {
             out.means[(i, k)] = mean;
