@@ -17,9 +17,9 @@
 # by 2 at most; by 1.02 and 5 under the rule before (the largest number within a standard error whose
 # factors explain 1 % each). With 0.6 % it would be .69, but two of eight programs of bench/factors.R are
 # lost (seed 2). On 27 tissues of seeds 701 and 702, on which both were looked at, it goes from .96 to .33,
-# from 6 to 2 at most. On 36 untouched tissues of bench/factors.R (seeds 711 to 716) it is wrong by .56, by 2
-# at most (the number that predicts best alone: .97 and 5); programs match by .880 (.883; .917 with the true
-# number), and in 7 tissues there are too few factors, so that a program has no match (6).
+# from 6 to 2 at most. On 36 untouched tissues of bench/factors.R (seeds 711 to 716) it is wrong by .53, by 2
+# at most (the number that predicts best alone: .92 and 4); programs match by .883 (.885; .916 with the true
+# number), and in 6 tissues there are too few factors, so that a program has no match (6).
 #
 # Results, the same on every run: bench/results/no_signal.csv.
 library(patina)
