@@ -10,10 +10,14 @@
 #' Spots are neighbours if no third lies in the circle between them: six on a hexagonal lattice, four on a
 #' square one. Of several starts the best is taken; the result is the same on every run.
 #'
+#' The errors of spots up to two steps away are alike: expression varies smoothly within domains too, and
+#' were each spot evidence of its own, any smooth program would be divided into domains.
+#'
 #' The mixture sees the ten leading axes of what is smooth, however many factors are reported. What each
-#' spot has of its own counts a tenth: thin layers are sharper by it, but where cells of many types are
-#' mixed in every domain it would make domains of types instead of areas. If neighbours tell nearly nothing
-#' of a spot's domain all the same (`beta` below 0.28), domains are found again from means over
+#' spot has of its own sharpens borders and thin layers, but where cells of many types are mixed in every
+#' domain it would make domains of types instead of areas: it counts the less, the more of it there is (0.15
+#' times the ratio of the smooth part's variance to its own, from 0.1 to 0.4). If neighbours tell nearly
+#' nothing of a spot's domain all the same (`beta` below 0.25), domains are found again from means over
 #' neighbouring spots.
 #'
 #' @section Choosing the number of domains:
@@ -87,7 +91,8 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
       call = call
     )
   }
-  values <- mostly_smooth(factors$model$tissue)
+  share <- own_share(factors$model$tissue)
+  values <- mostly_smooth(factors$model$tissue, share)
   fit <- call_rust(
     rust_find_domains,
     coords[order, , drop = FALSE],
@@ -101,7 +106,7 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   domain <- fit$labels[back]
   probabilities <- fit$probabilities[back, , drop = FALSE]
   shown <- list(values = as.matrix(places[colnames(factors$loadings)]), totals = unname(factors$totals))
-  means <- crossprod(probabilities, mostly_smooth(shown))
+  means <- crossprod(probabilities, mostly_smooth(shown, share))
   table <- places[setdiff(names(places), colnames(factors$loadings))]
   table$domain <- factor(domain, seq_len(found))
   table$probability <- probabilities[cbind(seq_len(n), domain)]
@@ -128,7 +133,15 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   )
 }
 
-# What each spot has of its own makes domains of thin layers sharper, and of types of cells, which are no
-# areas: it counts a tenth.
-smooth_share <- 0.9
-mostly_smooth <- function(x) (1 - smooth_share) * x$totals + smooth_share * x$values
+#' How much of what each spot has of its own counts for domains
+#'
+#' It makes borders sharper, and domains of types of cells, which are no areas: the more of it there is beside
+#' what is smooth, the less it counts.
+#' @noRd
+own_share <- function(tissue) {
+  squares <- function(x) sum((x - rep(colMeans(x), each = nrow(x)))^2)
+  own <- squares(tissue$totals - tissue$values)
+  if (own > 0) min(max(0.15 * squares(tissue$values) / own, 0.1), 0.4) else 0.4
+}
+
+mostly_smooth <- function(x, share) (1 - share) * x$values + share * x$totals

@@ -4,15 +4,19 @@
 //! Given its domain, a location's values are t-distributed around the domain's mean with a covariance that all domains
 //! share, so that single odd spots make no domain (Zhao et al. 2021, doi:10.1038/s41587-021-00935-2, have the same errors).
 //! The covariance is drawn towards equal variances, the more the fewer locations there are: the unit of the values says how
-//! much a difference in each counts. Labels are inferred by mean field, beta by pseudo-likelihood (Besag 1975,
-//! doi:10.2307/2987782), from several starts; the best pseudo-likelihood wins.
+//! much a difference in each counts. Errors of locations near each other are alike (see `errors`). Labels are inferred by
+//! mean field, beta by pseudo-likelihood (Besag 1975, doi:10.2307/2987782), from several starts; the best
+//! pseudo-likelihood wins.
 
+mod errors;
 mod starts;
 
 use crate::error::{Error, Result, check_size};
+use crate::factors::kriging::{backward, cholesky, forward};
 use crate::graph::Graph;
 use crate::interrupt;
 use crate::locations::Locations;
+use errors::Around;
 use faer::prelude::*;
 use rayon::prelude::*;
 
@@ -37,7 +41,7 @@ const MANY: usize = 20_000;
 /// No probability changes by more than this at the end.
 const TOLERANCE: f64 = 1e-3;
 /// Labels of which neighbours tell less are kinds of locations, not areas.
-const LEAST_BETA: f64 = 0.28;
+const LEAST_BETA: f64 = 0.25;
 /// A division gains at least this share of what the first ones, to so many domains, gain on the average.
 const LEAST_GAIN: f64 = 0.25;
 const FIRST: usize = 3;
@@ -83,18 +87,19 @@ pub fn find_domains(locations: &Locations, values: MatRef<'_, f64>, numbers: &[u
     if let Some(k) = (0..p).find(|&k| values.col(k).iter().any(|x| !x.is_finite())) {
         return Err(Error::Parameter { name: "factor", value: (k + 1) as f64, must_be: "finite" });
     }
-    let graph = Graph::new(locations);
+    let (locations, order) = locations.near_together();
+    let graph = Graph::new(&locations);
     // Squares stay in range.
     let unit = values.col_iter().flat_map(|c| c.iter()).fold(0.0_f64, |a, x| a.max(x.abs()));
     let unit = if unit > 0.0 { unit } else { 1.0 };
-    let x = (0..n * p).map(|i| values[(i / p, i % p)] / unit).collect();
+    let x = order.iter().flat_map(|&i| (0..p).map(move |k| values[(i, k)] / unit)).collect();
     let (problem, chosen) = choose(&graph, x, p, numbers)?;
     if chosen.run.d == 1 || chosen.run.beta >= LEAST_BETA {
-        return Ok(problem.finish(chosen, unit));
+        return Ok(problem.finish(chosen, &order, unit));
     }
     let smoothed = starts::neighbours_mean(&graph, &problem.x, p);
     let (problem, chosen) = choose(&graph, smoothed, p, numbers)?;
-    Ok(problem.finish(chosen, unit))
+    Ok(problem.finish(chosen, &order, unit))
 }
 
 /// The best of several numbers of domains.
@@ -118,6 +123,7 @@ fn choose<'a>(graph: &'a Graph, x: Vec<f64>, p: usize, numbers: &[usize]) -> Res
 
 struct Problem<'a> {
     graph: &'a Graph,
+    around: Around,
     /// Rows are locations.
     x: Vec<f64>,
     /// What starts are found from.
@@ -136,9 +142,21 @@ struct Run {
     d: usize,
     beta: f64,
     objective: f64,
-    /// How much each location counts for the mean of each domain: outliers less.
-    u: Vec<f64>,
+    /// How much each location counts: outliers less.
+    weights: Vec<f64>,
     means: Vec<f64>,
+}
+
+impl Run {
+    /// How far location i is from the mean of its domain, times the root of its weight.
+    fn error(&self, x: &[f64], means: &[f64], i: usize, out: &mut [f64]) {
+        let (p, root) = (out.len(), self.weights[i].sqrt());
+        out.copy_from_slice(&x[i * p..(i + 1) * p]);
+        for (r, mean) in self.r[i * self.d..(i + 1) * self.d].iter().zip(means.chunks_exact(p)) {
+            out.iter_mut().zip(mean).for_each(|(o, m)| *o -= r * m);
+        }
+        out.iter_mut().for_each(|o| *o *= root);
+    }
 }
 
 impl<'a> Problem<'a> {
@@ -152,7 +170,7 @@ impl<'a> Problem<'a> {
         // Without any variance every unit is as good as another.
         let least = if mean > 0.0 { LEAST * mean } else { 1.0 };
         let views = starts::views(graph, &x, p);
-        Self { graph, x, views, n, p, least }
+        Self { graph, around: Around::new(graph, n), x, views, n, p, least }
     }
 
     /// What each domain costs.
@@ -206,7 +224,7 @@ impl<'a> Problem<'a> {
             d,
             beta: 0.5,
             objective: f64::NEG_INFINITY,
-            u: vec![1.0; self.n * d],
+            weights: vec![1.0; self.n],
             means: vec![0.0; d * self.p],
         }
     }
@@ -221,34 +239,44 @@ impl<'a> Problem<'a> {
             }
             let factor = self.fit(&mut run);
             let log_det: f64 = (0..p).map(|k| 2.0 * factor[k * p + k].ln()).sum();
-            // Distances from the means, in the metric of the covariance.
-            let mut centred = vec![0.0; p];
-            for i in 0..n {
-                let x = &self.x[i * p..(i + 1) * p];
-                for k in 0..d {
-                    let mean = &run.means[k * p..(k + 1) * p];
-                    centred.iter_mut().zip(x).zip(mean).for_each(|((c, x), m)| *c = x - m);
-                    let square = crate::factors::kriging::forward(&factor, &mut centred);
-                    density[i * d + k] =
-                        -0.5 * (FREEDOM + p as f64) * (square / FREEDOM).ln_1p() - 0.5 * log_det;
-                    run.u[i * d + k] = (FREEDOM + p as f64) / (FREEDOM + square);
-                }
-            }
+            // In the metric of the covariance.
+            let whitened = |x: &[f64]| {
+                let mut x = x.to_vec();
+                x.chunks_exact_mut(p).for_each(|x| {
+                    forward(&factor, x);
+                });
+                x
+            };
+            let (x, means) = (whitened(&self.x), whitened(&run.means));
+            let mut errors = vec![0.0; n * p];
+            (0..n).for_each(|i| run.error(&x, &means, i, &mut errors[i * p..(i + 1) * p]));
+            let mut own = vec![0.0; p];
+            let (mut weights, mut next) = (vec![0.0; d], vec![0.0; d]);
             let mut change = 0.0_f64;
             for _ in 0..SWEEPS {
                 self.vote(&run, &mut votes);
                 for i in 0..n {
+                    self.around.expect(&errors, p, i, &mut own);
+                    own.iter_mut().zip(&x[i * p..(i + 1) * p]).for_each(|(o, x)| *o = x - *o);
                     let range = i * d..(i + 1) * d;
-                    let mut next: Vec<f64> = density[range.clone()]
-                        .iter()
-                        .zip(&votes[range.clone()])
-                        .map(|(a, v)| a + run.beta * v)
-                        .collect();
-                    soften(&mut next);
-                    for (r, next) in run.r[range].iter_mut().zip(next) {
-                        change = change.max((*r - next).abs());
-                        *r = next;
+                    for ((density, weight), mean) in
+                        density[range.clone()].iter_mut().zip(&mut weights).zip(means.chunks_exact(p))
+                    {
+                        let square: f64 = own.iter().zip(mean).map(|(x, m)| (x - m) * (x - m)).sum();
+                        *density = -0.5 * (FREEDOM + p as f64) * (square / FREEDOM).ln_1p() - 0.5 * log_det;
+                        *weight = (FREEDOM + p as f64) / (FREEDOM + square);
                     }
+                    next.iter_mut()
+                        .zip(&density[range.clone()])
+                        .zip(&votes[range.clone()])
+                        .for_each(|((n, a), v)| *n = a + run.beta * v);
+                    soften(&mut next);
+                    run.weights[i] = next.iter().zip(&weights).map(|(r, w)| r * w).sum();
+                    for (r, next) in run.r[range].iter_mut().zip(&next) {
+                        change = change.max((*r - next).abs());
+                        *r = *next;
+                    }
+                    run.error(&x, &means, i, &mut errors[i * p..(i + 1) * p]);
                 }
             }
             self.vote(&run, &mut votes);
@@ -261,38 +289,67 @@ impl<'a> Problem<'a> {
         run
     }
 
-    /// Means, and the lower Cholesky factor of the shared covariance.
+    /// Means by generalised least squares, and the lower Cholesky factor of the shared covariance.
     fn fit(&self, run: &mut Run) -> Vec<f64> {
         let (n, p, d) = (self.n, self.p, run.d);
+        let weighted = |x: &[f64], p: usize| {
+            let mut x = x.to_vec();
+            x.chunks_exact_mut(p)
+                .zip(&run.weights)
+                .for_each(|(x, w)| x.iter_mut().for_each(|x| *x *= w.sqrt()));
+            x
+        };
+        let (x, r) = (weighted(&self.x, p), weighted(&run.r, d));
+        // R'QR and R'QX, Q the precision.
+        let mut gram = vec![0.0; d * d];
+        let mut right = vec![0.0; d * p];
+        let (mut r_expected, mut x_expected) = (vec![0.0; n * d], vec![0.0; n * p]);
         let mut size = vec![1e-6; d];
-        run.means.fill(0.0);
-        for i in 0..n {
-            for (k, size) in size.iter_mut().enumerate() {
-                let w = run.r[i * d + k] * run.u[i * d + k];
-                *size += w;
-                for j in 0..p {
-                    run.means[k * p + j] += w * self.x[i * p + j];
-                }
+        for (i, (r_around, x_around)) in
+            r_expected.chunks_exact_mut(d).zip(x_expected.chunks_exact_mut(p)).enumerate()
+        {
+            self.around.expect(&r, d, i, r_around);
+            self.around.expect(&x, p, i, x_around);
+            let root = run.weights[i].sqrt();
+            for k in 0..d {
+                let r_ik = r[i * d + k];
+                size[k] += root * r_ik;
+                (0..d).for_each(|l| gram[k * d + l] -= r_ik * r_around[l]);
+                (0..p).for_each(|j| right[k * p + j] += r_ik * (x[i * p + j] - x_around[j]));
             }
         }
-        for (k, &size) in size.iter().enumerate() {
-            (0..p).for_each(|j| run.means[k * p + j] /= size);
+        (0..d).for_each(|k| gram[k * d + k] += size[k]);
+        cholesky(&mut gram, d);
+        for j in 0..p {
+            let mut mean: Vec<f64> = (0..d).map(|k| right[k * p + j]).collect();
+            forward(&gram, &mut mean);
+            backward(&gram, &mut mean);
+            (0..d).for_each(|k| run.means[k * p + j] = mean[k]);
         }
+        // The errors', and how far apart the means of domains are that a location may belong to.
         let mut covariance = vec![0.0; p * p];
-        for i in 0..n {
-            let w: f64 = (0..d).map(|k| run.r[i * d + k] * run.u[i * d + k]).sum();
-            let x = &self.x[i * p..(i + 1) * p];
+        let (mut error, mut mean) = (vec![0.0; p], vec![0.0; p]);
+        for (i, (r_around, around)) in
+            r_expected.chunks_exact(d).zip(x_expected.chunks_exact_mut(p)).enumerate()
+        {
+            run.error(&self.x, &run.means, i, &mut error);
+            let x = &x[i * p..(i + 1) * p];
+            mean.iter_mut().zip(x).zip(&error).for_each(|((m, x), e)| *m = x - e);
+            for (r, mean) in r_around.iter().zip(run.means.chunks_exact(p)) {
+                around.iter_mut().zip(mean).for_each(|(a, m)| *a -= r * m);
+            }
             for a in 0..p {
                 for b in 0..=a {
-                    covariance[a * p + b] += w * x[a] * x[b];
+                    covariance[a * p + b] += error[a] * error[b]
+                        - 0.5 * (error[a] * around[b] + error[b] * around[a])
+                        - mean[a] * mean[b];
                 }
             }
         }
-        for (k, &size) in size.iter().enumerate() {
-            let mean = &run.means[k * p..(k + 1) * p];
+        for (&size, mean) in size.iter().zip(run.means.chunks_exact(p)) {
             for a in 0..p {
                 for b in 0..=a {
-                    covariance[a * p + b] -= size * mean[a] * mean[b];
+                    covariance[a * p + b] += size * mean[a] * mean[b];
                 }
             }
         }
@@ -300,7 +357,7 @@ impl<'a> Problem<'a> {
         let mean = (0..p).map(|a| covariance[a * p + a]).sum::<f64>() / (n * p) as f64;
         covariance.iter_mut().for_each(|c| *c /= weight);
         (0..p).for_each(|a| covariance[a * p + a] += EQUAL / weight * mean + self.least);
-        crate::factors::kriging::cholesky(&mut covariance, p);
+        cholesky(&mut covariance, p);
         covariance
     }
 
@@ -354,24 +411,26 @@ impl<'a> Problem<'a> {
             .sum()
     }
 
-    /// Domains in order of their size; `unit` is that of the values.
-    fn finish(&self, chosen: Chosen, unit: f64) -> Domains {
+    /// Domains in order of their size; `order` has the row of each location, `unit` is that of the values.
+    fn finish(&self, chosen: Chosen, order: &[usize], unit: f64) -> Domains {
         let Chosen { run, criterion } = chosen;
         let (n, p, d) = (self.n, self.p, run.d);
-        let label = |i: usize| {
-            (1..d).fold(0, |best, k| if run.r[i * d + k] > run.r[i * d + best] { k } else { best })
-        };
-        let labels: Vec<usize> = (0..n).map(label).collect();
+        let mut r = vec![0.0; n * d];
+        for (from, &i) in run.r.chunks_exact(d).zip(order) {
+            r[i * d..(i + 1) * d].copy_from_slice(from);
+        }
+        let label = |r: &[f64]| (1..d).fold(0, |best, k| if r[k] > r[best] { k } else { best });
+        let labels: Vec<usize> = r.chunks_exact(d).map(label).collect();
         let mut sizes = vec![0_usize; d];
         labels.iter().for_each(|&k| sizes[k] += 1);
-        let mut order: Vec<usize> = (0..d).collect();
-        order.sort_by_key(|&k| (n - sizes[k], labels.iter().position(|&l| l == k)));
+        let mut by_size: Vec<usize> = (0..d).collect();
+        by_size.sort_by_key(|&k| (n - sizes[k], labels.iter().position(|&l| l == k)));
         let mut place = vec![0; d];
-        order.iter().enumerate().for_each(|(new, &old)| place[old] = new);
+        by_size.iter().enumerate().for_each(|(new, &old)| place[old] = new);
         Domains {
             labels: labels.iter().map(|&k| place[k]).collect(),
-            probabilities: Mat::from_fn(n, d, |i, k| run.r[i * d + order[k]]),
-            means: Mat::from_fn(d, p, |k, j| run.means[order[k] * p + j] * unit),
+            probabilities: Mat::from_fn(n, d, |i, k| r[i * d + by_size[k]]),
+            means: Mat::from_fn(d, p, |k, j| run.means[by_size[k] * p + j] * unit),
             beta: run.beta,
             criterion,
         }

@@ -108,6 +108,14 @@ impl Locations {
         self.samples.iter().map(|rows| KdTree::new(self.coords(), rows.clone())).collect()
     }
 
+    /// The same locations in another order, in which those of a sample that are near each other follow each other, and the
+    /// row of each here. What visits neighbours finds them near in memory.
+    pub(crate) fn near_together(&self) -> (Self, Vec<usize>) {
+        let order: Vec<usize> = self.trees().iter().flat_map(|tree| tree.rows().to_vec()).collect();
+        let coords = Mat::from_fn(self.len(), self.dim(), |i, k| self.coords[(order[i], k)]);
+        (Self { coords, samples: self.samples.clone() }, order)
+    }
+
     /// The smallest non-zero and the largest distance between locations of one sample.
     pub fn distance_range(&self) -> (f64, f64) {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);

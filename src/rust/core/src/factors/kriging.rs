@@ -312,7 +312,7 @@ pub(crate) fn forward(factor: &[f64], b: &mut [f64]) -> f64 {
 }
 
 /// L' b = b in place.
-fn backward(factor: &[f64], b: &mut [f64]) {
+pub(crate) fn backward(factor: &[f64], b: &mut [f64]) {
     let m = b.len();
     for i in (0..m).rev() {
         b[i] /= factor[i * m + i];
