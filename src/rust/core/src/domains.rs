@@ -21,7 +21,7 @@ use faer::prelude::*;
 use rayon::prelude::*;
 
 /// Degrees of freedom of the errors.
-const FREEDOM: f64 = 30.0;
+const FREEDOM: f64 = 10.0;
 /// The weight of equal variances in the covariance, in locations.
 const EQUAL: f64 = 300.0;
 /// The least variance within domains, as a share of the values'.
@@ -249,6 +249,15 @@ impl<'a> Problem<'a> {
             };
             let (x, means) = (whitened(&self.x), whitened(&run.means));
             let mut errors = vec![0.0; n * p];
+            if run.objective == f64::NEG_INFINITY {
+                // Before those near outliers are told of their errors.
+                for i in 0..n {
+                    let error = &mut errors[i * p..(i + 1) * p];
+                    run.error(&x, &means, i, error);
+                    let square: f64 = error.iter().map(|e| e * e).sum();
+                    run.weights[i] = (FREEDOM + p as f64) / (FREEDOM + square);
+                }
+            }
             (0..n).for_each(|i| run.error(&x, &means, i, &mut errors[i * p..(i + 1) * p]));
             let mut own = vec![0.0; p];
             let (mut weights, mut next) = (vec![0.0; d], vec![0.0; d]);

@@ -163,6 +163,49 @@ fn kinds_of_locations_are_no_domains() {
     assert!(inside.max(n - inside) > 380, "{inside}");
 }
 
+/// A square of three bands.
+fn bands(odd: f64) -> (Locations, Vec<usize>, Mat<f64>) {
+    let n = 400;
+    let mut random = SplitMix64::new(6, &[]);
+    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
+    let band: Vec<usize> = (0..n).map(|i| (i % 20) / 7).collect();
+    let mut values = Mat::from_fn(n, 3, |i, k| if band[i] == k { 3.0 } else { 0.0 } + random.normal());
+    for i in [4, 199] {
+        (0..3).for_each(|k| values[(i, k)] += odd);
+    }
+    (Locations::new(coords.as_ref()).unwrap(), band, values)
+}
+
+#[test]
+fn odd_locations_are_no_domain() {
+    for odd in [0.0, 10.0, 30.0] {
+        let (locations, band, values) = bands(odd);
+        let domains = find_domains(&locations, values.as_ref(), &[3]).unwrap();
+        for k in 0..3 {
+            let inside = (0..400).filter(|&i| domains.labels[i] == k);
+            let most = (0..3).map(|b| inside.clone().filter(|&i| band[i] == b).count()).max().unwrap();
+            assert!(most > 120 && most * 20 > inside.count() * 19, "{odd}, domain {k}: {most}");
+        }
+    }
+}
+
+#[test]
+fn smooth_fields_within_domains_are_no_domains() {
+    // Two halves, and a field that is as strong within them as they differ.
+    let n = 400;
+    let mut random = SplitMix64::new(7, &[]);
+    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
+    let locations = Locations::new(coords.as_ref()).unwrap();
+    let half = |i: usize| f64::from(u8::from(i % 20 > 9));
+    let values = Mat::from_fn(n, 2, |i, k| {
+        let smooth = 2.5 * ((i / 20) as f64 / 5.0).sin();
+        (if k == 0 { 3.0 * half(i) } else { smooth }) + 0.3 * random.normal()
+    });
+    let domains = find_domains(&locations, values.as_ref(), &[2]).unwrap();
+    let same = (0..n).filter(|&i| domains.labels[i] as f64 == half(i)).count();
+    assert!(same.max(n - same) == n, "{same}");
+}
+
 #[test]
 fn values_have_any_unit() {
     let (locations, _, y) = tissue();
