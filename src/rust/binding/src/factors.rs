@@ -127,12 +127,13 @@ fn rust_find_domains(
     sizes: &[i32],
     values: RMatrix<f64>,
     n_domains: &[i32],
+    least_beta: f64,
     threads: i32,
 ) -> Result<List> {
     let (locations, _) = locations(&coords, sizes)?;
     let numbers: Vec<usize> = n_domains.iter().map(|&d| d.max(0) as usize).collect();
     let values = matrix(&values);
-    let fit = in_pool(threads, || find_domains(&locations, values, &numbers))?;
+    let fit = in_pool(threads, || find_domains(&locations, values, &numbers, least_beta))?;
     Ok(list!(
         labels = fit.labels.iter().map(|&k| k as i32 + 1).collect::<Vec<_>>(),
         probabilities = to_r(fit.probabilities.as_ref()),

@@ -40,8 +40,6 @@ const FINALISTS: usize = 4;
 const MANY: usize = 20_000;
 /// No probability changes by more than this at the end.
 const TOLERANCE: f64 = 1e-3;
-/// Labels of which neighbours tell less are kinds of locations, not areas.
-const LEAST_BETA: f64 = 0.25;
 /// A division gains at least this share of what the first ones, to so many domains, gain on the average.
 const LEAST_GAIN: f64 = 0.25;
 const FIRST: usize = 3;
@@ -64,8 +62,9 @@ pub struct Domains {
 /// Finds domains; of several numbers the one with the best criterion. The result does not depend on the size of the
 /// current rayon pool.
 ///
-/// `values` has a row for each location; a unit in one column counts as much as in another. If neighbours tell nearly
-/// nothing of a location's domain, domains are found again from the means of neighbours' values.
+/// `values` has a row for each location; a unit in one column counts as much as in another. If neighbours tell so little of
+/// a location's domain that beta is below `least_beta`, domains are kinds of locations, not areas: they are found again from
+/// the means of neighbours' values.
 ///
 /// The criterion is the objective (log pseudo-likelihood of values and labels) less a penalty for each domain: a quarter of
 /// what the first two divisions gain on the average, and half of log n for each parameter of a mean at least. Values vary
@@ -74,7 +73,12 @@ pub struct Domains {
 ///
 /// # Errors
 /// Sizes that disagree, values that are not finite, or a number of domains that is not from 1 to that of locations.
-pub fn find_domains(locations: &Locations, values: MatRef<'_, f64>, numbers: &[usize]) -> Result<Domains> {
+pub fn find_domains(
+    locations: &Locations,
+    values: MatRef<'_, f64>,
+    numbers: &[usize],
+    least_beta: f64,
+) -> Result<Domains> {
     let (n, p) = values.shape();
     check_size("rows of the factors", locations.len(), n)?;
     if numbers.is_empty() || p == 0 {
@@ -94,7 +98,7 @@ pub fn find_domains(locations: &Locations, values: MatRef<'_, f64>, numbers: &[u
     let unit = if unit > 0.0 { unit } else { 1.0 };
     let x = order.iter().flat_map(|&i| (0..p).map(move |k| values[(i, k)] / unit)).collect();
     let (problem, chosen) = choose(&graph, x, p, numbers)?;
-    if chosen.run.d == 1 || chosen.run.beta >= LEAST_BETA {
+    if chosen.run.d == 1 || chosen.run.beta >= least_beta {
         return Ok(problem.finish(chosen, &order, unit));
     }
     let smoothed = starts::neighbours_mean(&graph, &problem.x, p);

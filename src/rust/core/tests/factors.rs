@@ -97,9 +97,9 @@ fn rare_genes_do_not_keep_the_number_from_being_chosen() {
 fn a_domain_is_found_again() {
     let (locations, programs, y) = tissue();
     let found = fit(&locations, &y, Some(2));
-    let domains = find_domains(&locations, found.totals.as_ref(), &[2, 3, 4]).unwrap();
+    let domains = find_domains(&locations, found.totals.as_ref(), &[2, 3, 4], 0.25).unwrap();
     assert_eq!(domains.criterion.len(), 3);
-    let four = find_domains(&locations, found.totals.as_ref(), &[4]).unwrap();
+    let four = find_domains(&locations, found.totals.as_ref(), &[4], 0.25).unwrap();
     // The disc is a domain, or several whole ones.
     for k in 0..4 {
         let inside = (0..locations.len()).filter(|&i| four.labels[i] == k && programs[(i, 1)] > 1.0).count();
@@ -118,7 +118,7 @@ fn threads_change_nothing() {
     let (locations, _, y) = tissue();
     let all = || {
         let found = fit(&locations, &y, None);
-        let domains = find_domains(&locations, found.totals.as_ref(), &[3]).unwrap();
+        let domains = find_domains(&locations, found.totals.as_ref(), &[3], 0.25).unwrap();
         (format!("{found:?}"), format!("{domains:?}"))
     };
     let [one, three] = [1, 3]
@@ -158,7 +158,7 @@ fn kinds_of_locations_are_no_domains() {
         (0..n).map(|i| f64::from(u8::from(random.uniform() < 0.3 + 0.4 * area(i)))).collect();
     let values =
         Mat::from_fn(n, 2, |i, k| (if k == 0 { 3.0 * kind[i] } else { area(i) }) + 0.2 * random.normal());
-    let domains = find_domains(&locations, values.as_ref(), &[2]).unwrap();
+    let domains = find_domains(&locations, values.as_ref(), &[2], 0.25).unwrap();
     let inside = (0..n).filter(|&i| domains.labels[i] as f64 == area(i)).count();
     assert!(inside.max(n - inside) > 380, "{inside}");
 }
@@ -180,7 +180,7 @@ fn bands(odd: f64) -> (Locations, Vec<usize>, Mat<f64>) {
 fn odd_locations_are_no_domain() {
     for odd in [0.0, 10.0, 30.0] {
         let (locations, band, values) = bands(odd);
-        let domains = find_domains(&locations, values.as_ref(), &[3]).unwrap();
+        let domains = find_domains(&locations, values.as_ref(), &[3], 0.25).unwrap();
         for k in 0..3 {
             let inside = (0..400).filter(|&i| domains.labels[i] == k);
             let most = (0..3).map(|b| inside.clone().filter(|&i| band[i] == b).count()).max().unwrap();
@@ -201,7 +201,7 @@ fn smooth_fields_within_domains_are_no_domains() {
         let smooth = 2.5 * ((i / 20) as f64 / 5.0).sin();
         (if k == 0 { 3.0 * half(i) } else { smooth }) + 0.3 * random.normal()
     });
-    let domains = find_domains(&locations, values.as_ref(), &[2]).unwrap();
+    let domains = find_domains(&locations, values.as_ref(), &[2], 0.25).unwrap();
     let same = (0..n).filter(|&i| domains.labels[i] as f64 == half(i)).count();
     assert!(same.max(n - same) == n, "{same}");
 }
@@ -210,10 +210,10 @@ fn smooth_fields_within_domains_are_no_domains() {
 fn values_have_any_unit() {
     let (locations, _, y) = tissue();
     let found = fit(&locations, &y, Some(2));
-    let plain = find_domains(&locations, found.totals.as_ref(), &[3]).unwrap();
+    let plain = find_domains(&locations, found.totals.as_ref(), &[3], 0.25).unwrap();
     for unit in [2f64.powi(700), 2f64.powi(-700)] {
         let other = Mat::from_fn(locations.len(), 2, |i, k| unit * found.totals[(i, k)]);
-        let other = find_domains(&locations, other.as_ref(), &[3]).unwrap();
+        let other = find_domains(&locations, other.as_ref(), &[3], 0.25).unwrap();
         assert!(other.labels == plain.labels && other.beta == plain.beta);
         assert!(other.means[(0, 0)] == unit * plain.means[(0, 0)]);
     }
