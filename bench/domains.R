@@ -50,7 +50,7 @@
 # of .21 to .41, all others at .43 or more; of tissues whose smooth variance is the larger, ten at .298 to
 # .34 would have .61 instead of .76. So the border is .35 where the ratio of variances is below 2, else .25.
 #
-# Below (seeds 201 to 204) the index is .771 with the true number (.712 before all of this, on the same 24) and
+# Below (seeds 201 to 204, without bulbs) the index is .771 with the true number (.712 before all of this) and
 # .758 with that found (.712); components are at .316, means of neighbours at .565. What is left: of 400 cells
 # too many domains are found (error 1.75), of mixtures of 1,764 spots too few (1.75).
 #
