@@ -259,7 +259,7 @@ impl<'a> Problem<'a> {
                     let error = &mut errors[i * p..(i + 1) * p];
                     run.error(&x, &means, i, error);
                     let square: f64 = error.iter().map(|e| e * e).sum();
-                    run.weights[i] = (FREEDOM + p as f64) / (FREEDOM + square);
+                    run.weights[i] = weight_of(square, p);
                 }
             }
             (0..n).for_each(|i| run.error(&x, &means, i, &mut errors[i * p..(i + 1) * p]));
@@ -277,7 +277,7 @@ impl<'a> Problem<'a> {
                     {
                         let square: f64 = own.iter().zip(mean).map(|(x, m)| (x - m) * (x - m)).sum();
                         *density = -0.5 * (FREEDOM + p as f64) * (square / FREEDOM).ln_1p() - 0.5 * log_det;
-                        *weight = (FREEDOM + p as f64) / (FREEDOM + square);
+                        *weight = weight_of(square, p);
                     }
                     next.iter_mut()
                         .zip(&density[range.clone()])
@@ -448,6 +448,11 @@ impl<'a> Problem<'a> {
             criterion,
         }
     }
+}
+
+/// How much a location counts whose t-distributed error of p values has this squared norm.
+fn weight_of(square: f64, p: usize) -> f64 {
+    (FREEDOM + p as f64) / (FREEDOM + square)
 }
 
 /// exp(x) / Σ exp(x), in place.

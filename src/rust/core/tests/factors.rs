@@ -146,13 +146,18 @@ fn predictions_at_the_locations_are_near_the_factors_and_far_away_nothing() {
     }
 }
 
+/// A square of 400 locations, row by row.
+fn square() -> Locations {
+    let coords = Mat::from_fn(400, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
+    Locations::new(coords.as_ref()).unwrap()
+}
+
 #[test]
 fn kinds_of_locations_are_no_domains() {
     // Two areas whose locations are of two kinds, in other shares: a kind differs more than an area does.
     let n = 400;
     let mut random = SplitMix64::new(5, &[]);
-    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
-    let locations = Locations::new(coords.as_ref()).unwrap();
+    let locations = square();
     let area = |i: usize| f64::from(u8::from(i % 20 > 9));
     let kind: Vec<f64> =
         (0..n).map(|i| f64::from(u8::from(random.uniform() < 0.3 + 0.4 * area(i)))).collect();
@@ -167,13 +172,12 @@ fn kinds_of_locations_are_no_domains() {
 fn bands(odd: f64) -> (Locations, Vec<usize>, Mat<f64>) {
     let n = 400;
     let mut random = SplitMix64::new(6, &[]);
-    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
     let band: Vec<usize> = (0..n).map(|i| (i % 20) / 7).collect();
     let mut values = Mat::from_fn(n, 3, |i, k| if band[i] == k { 3.0 } else { 0.0 } + random.normal());
     for i in [4, 199] {
         (0..3).for_each(|k| values[(i, k)] += odd);
     }
-    (Locations::new(coords.as_ref()).unwrap(), band, values)
+    (square(), band, values)
 }
 
 #[test]
@@ -194,8 +198,7 @@ fn smooth_fields_within_domains_are_no_domains() {
     // Two halves, and a field that is as strong within them as they differ.
     let n = 400;
     let mut random = SplitMix64::new(7, &[]);
-    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
-    let locations = Locations::new(coords.as_ref()).unwrap();
+    let locations = square();
     let half = |i: usize| f64::from(u8::from(i % 20 > 9));
     let values = Mat::from_fn(n, 2, |i, k| {
         let smooth = 2.5 * ((i / 20) as f64 / 5.0).sin();
