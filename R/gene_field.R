@@ -8,8 +8,8 @@
 #' above (or below) its mean over the tissue: this holds for all places together, not for each by itself.
 #'
 #' f counts from its own mean over the spots of its sample. The band is `mean ± c · se` with one c for all
-#' places, from 500 draws of the posterior (200 with more than 1,000 spots in a sample), the same on every
-#' run. Lengthscale and variances are taken as known. With up to 1,000 spots in each sample the posterior is
+#' places, from 500 draws of the posterior (200 with more than 5,000 spots in a sample), the same on every
+#' run. Lengthscale and variances are taken as known. With up to 5,000 spots in each sample the posterior is
 #' exact; with more, each place is predicted from the 32 nearest spots, or, for lengthscales above 2.5
 #' spacings, from means over the 32 nearest cells of spots, and 100,000 spots take seconds.
 #'

@@ -7,7 +7,7 @@
 //! are reported is decided by what they predict at left-out locations. At last loadings are turned to simple structure.
 
 pub(crate) mod anchors;
-mod frame;
+pub(crate) mod frame;
 mod genes;
 pub(crate) mod kriging;
 mod model;

@@ -1,7 +1,7 @@
 //! Where expression was measured: points in one to three dimensions, in one or several samples.
 
 use crate::error::{Error, Result, check_size};
-use crate::kd_tree::KdTree;
+use crate::kd_tree::{KdTree, Point};
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -53,6 +53,12 @@ impl Locations {
             return Err(Error::IdenticalLocations);
         }
         Ok(Self { coords: coords.to_owned(), samples })
+    }
+
+    /// One sample of points that are known to be finite; they may be few, and all the same.
+    pub(crate) fn of_points(points: &[Point], dim: usize) -> Self {
+        let coords = Mat::from_fn(points.len(), dim, |i, k| points[i][k]);
+        Self { coords, samples: std::iter::once(0..points.len()).collect() }
     }
 
     /// Whether something can be predicted at new locations: `new` has a row for each, `sample` says to which sample it

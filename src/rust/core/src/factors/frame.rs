@@ -11,7 +11,7 @@ use faer::Mat;
 const STEPS: f64 = 1_048_576.0;
 
 /// Where the coordinates count from, and their unit.
-pub(super) struct Frame {
+pub(crate) struct Frame {
     unit: f64,
     /// The lowest coordinates of each sample.
     origins: Vec<Point>,
@@ -35,6 +35,11 @@ impl Frame {
     /// The unit, in that of the coordinates.
     pub fn unit(&self) -> f64 {
         self.unit
+    }
+
+    /// The lowest coordinates of a sample.
+    pub fn origin(&self, sample: usize) -> Point {
+        self.origins[sample]
     }
 
     /// A place of a sample.

@@ -382,6 +382,24 @@ fn add_line(cells: &mut [f32], start: usize, outer: f32, values: &[f32; GENE_WID
 }
 
 impl Mesh<f64> {
+    /// The root of a kernel's spectrum, over the window's: weights of noise for a field with the kernel as covariance.
+    pub fn root_weights(&self, lengthscale: f64) -> Table {
+        let square = lengthscale * lengthscale;
+        let top = (0..3).filter(|&axis| self.shape[axis] > 1);
+        let top = top.map(|axis| (2.0 * PI).sqrt() * lengthscale / (self.shape[axis] as f64 * self.step));
+        // The noise of each frequency has as its variance the number of cells.
+        let scale = (top.product::<f64>() / self.cells() as f64).sqrt();
+        self.table(|omega2| scale * (-0.25 * omega2 * square).exp(), 1)
+    }
+
+    /// White noise times weights of the frequencies, ready for [`Mesh::interpolate`].
+    pub fn filter_noise(&self, work: &mut Workspace<f64>, weights: &Table, mut noise: impl FnMut() -> f64) {
+        self.clear(work);
+        work.values.iter_mut().for_each(|value| *value = noise());
+        self.transform.forward(work, [self.shape[0], self.shape[1]]);
+        self.convolve_by(work, weights);
+    }
+
     /// The sum of a kernel over all pairs of points, from their values' spectrum.
     pub fn total_by(&self, work: &Workspace<f64>, weights: &Table) -> f64 {
         self.transform.total_by(work, weights)
