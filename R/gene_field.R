@@ -9,9 +9,13 @@
 #'
 #' f counts from its own mean over the spots of its sample. The band is `mean ± c · se` with one c for all
 #' places, from 500 draws of the posterior (200 with more than 5,000 spots in a sample), the same on every
-#' run. Lengthscale and variances are taken as known. With up to 5,000 spots in each sample the posterior is
-#' exact; with more, each place is predicted from the 32 nearest spots, or, for lengthscales above 2.5
-#' spacings, from means over the 32 nearest cells of spots, and 100,000 spots take seconds.
+#' run. Lengthscale and variances are taken as known.
+#'
+#' With up to 5,000 spots in a sample its posterior is exact. With more, the mean is so but for rounding,
+#' by Fourier transforms, and standard errors are within a few percent. Only fields of lengthscales
+#' below about one spacing, and those of spots along curves in space, are predicted from the 32 nearest
+#' spots, or means over the 32 nearest cells of spots; of short lengthscales these tell nearly all. Neither
+#' the origin nor the unit of `coords` matters.
 #'
 #' @param object A result of [spatial_test()] for the genes, with the kernel SE.
 #' @param x,coords What was tested.

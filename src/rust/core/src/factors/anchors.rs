@@ -13,6 +13,8 @@ pub(crate) struct Anchors {
     pub centre: Vec<Point>,
     /// The number of members.
     pub count: Vec<f64>,
+    /// The variance of the members' coordinates.
+    pub spread: Vec<Point>,
     /// The group of each location.
     pub of: Vec<u32>,
     /// One for each sample; its rows are groups.
@@ -59,10 +61,15 @@ impl Anchors {
         }
         firsts.push(sums.len());
         let centre: Vec<Point> = sums.iter().zip(&count).map(|(sum, n)| sum.map(|x| x / n)).collect();
+        let mut spread = vec![[0.0; 3]; centre.len()];
+        for (row, &id) in of.iter().enumerate() {
+            let (at, id) = (point(locations, row), id as usize);
+            (0..3).for_each(|k| spread[id][k] += (at[k] - centre[id][k]).powi(2) / count[id]);
+        }
         let tree =
             |ends: &[usize]| KdTree::of_points((ends[0]..ends[1]).map(|id| (id, centre[id])).collect());
         let trees = firsts.windows(2).map(tree).collect();
-        Self { centre, count, of, trees }
+        Self { centre, count, spread, of, trees }
     }
 
     pub fn len(&self) -> usize {

@@ -27,6 +27,8 @@ pub(crate) struct Level {
     pub anchors: Anchors,
     /// The sample of each location.
     sample: Vec<u32>,
+    /// Whether a cell's mean is that of the field over its members; if not, it is the field at their centre.
+    averaged: bool,
 }
 
 /// How some locations are predicted at one lengthscale and delta.
@@ -44,6 +46,7 @@ struct Scratch {
     near: Vec<(f64, usize)>,
     ids: Vec<usize>,
     places: Vec<Point>,
+    spreads: Vec<Point>,
     counts: Vec<f64>,
     k: Vec<f64>,
     factor: Vec<f64>,
@@ -58,6 +61,7 @@ impl Scratch {
             near: Vec::new(),
             ids: Vec::new(),
             places: Vec::new(),
+            spreads: Vec::new(),
             counts: empty(),
             k: empty(),
             factor: empty(),
@@ -69,16 +73,22 @@ impl Scratch {
 
 impl Level {
     pub fn new(locations: &Locations, lengthscale: f64, spacing: f64) -> Self {
-        Self::with_cells(locations, lengthscale, spacing, CELL)
+        Self::with_cells(locations, lengthscale, spacing, CELL, false)
     }
 
     /// Cells of another side, in lengthscales.
-    pub fn with_cells(locations: &Locations, lengthscale: f64, spacing: f64, cell: f64) -> Self {
+    pub fn with_cells(
+        locations: &Locations,
+        lengthscale: f64,
+        spacing: f64,
+        cell: f64,
+        averaged: bool,
+    ) -> Self {
         let mut sample = vec![0; locations.len()];
         for (s, rows) in locations.samples().iter().enumerate() {
             sample[rows.clone()].fill(s as u32);
         }
-        Self { lengthscale, anchors: Anchors::new(locations, cell * lengthscale, spacing), sample }
+        Self { lengthscale, anchors: Anchors::new(locations, cell * lengthscale, spacing), sample, averaged }
     }
 
     /// The kernel at a squared distance.
@@ -86,11 +96,27 @@ impl Level {
         (-0.5 * d2 / (self.lengthscale * self.lengthscale)).exp()
     }
 
+    /// The kernel between two means over places that scatter round their centres, as if normally, with some variance in all.
+    fn between(&self, a: &Point, b: &Point, spread: impl Fn(usize) -> f64) -> f64 {
+        if !self.averaged {
+            return self.kernel(squared(a, b));
+        }
+        let square = self.lengthscale * self.lengthscale;
+        let (mut d2, mut shrink) = (0.0, 1.0);
+        for k in 0..3 {
+            let wider = square + spread(k);
+            d2 += (a[k] - b[k]) * (a[k] - b[k]) / wider;
+            shrink *= square / wider;
+        }
+        shrink.sqrt() * (-0.5 * d2).exp()
+    }
+
     /// Finds the anchors of a point; `own` is a location that must have no part in them.
     fn gather(&self, at: &Point, sample: usize, own: Option<usize>, s: &mut Scratch) {
         self.anchors.near(sample, at, NEIGHBOURS + 1, &mut s.near);
         s.ids.clear();
         s.places.clear();
+        s.spreads.clear();
         s.counts.clear();
         for &(_, id) in &s.near {
             let (mut place, mut count) = (self.anchors.centre[id], self.anchors.count[id]);
@@ -106,6 +132,7 @@ impl Level {
             }
             s.ids.push(id);
             s.places.push(place);
+            s.spreads.push(self.anchors.spread[id]);
             s.counts.push(count);
         }
         let m = s.ids.len();
@@ -113,11 +140,12 @@ impl Level {
         s.k.resize(m * m, 0.0);
         for i in 0..m {
             for j in 0..=i {
-                s.k[i * m + j] = self.kernel(squared(&s.places[i], &s.places[j]));
+                s.k[i * m + j] =
+                    self.between(&s.places[i], &s.places[j], |k| s.spreads[i][k] + s.spreads[j][k]);
             }
         }
         s.target.clear();
-        s.target.extend(s.places.iter().map(|p| self.kernel(squared(p, at))));
+        s.target.extend(s.places.iter().zip(&s.spreads).map(|(p, v)| self.between(p, at, |k| v[k])));
     }
 
     /// Solves for the weights at one delta; returns k' (K + delta)^-1 k.

@@ -1,8 +1,7 @@
 //! The exact posterior: a Cholesky factor of K + delta over all locations of a sample.
 
-use super::Smoother;
+use super::{Kernel, Smoother};
 use crate::error::Result;
-use crate::factors::anchors::squared;
 use crate::factors::kriging::cholesky;
 use crate::interrupt;
 use crate::kd_tree::Point;
@@ -29,22 +28,11 @@ pub(super) struct Dense<'a> {
     factor: Mat<f64>,
 }
 
-/// The squared exponential by its squared distance.
-#[derive(Clone, Copy)]
-struct Kernel(f64);
-
-impl Kernel {
-    #[inline]
-    fn at(self, a: &Point, b: &Point) -> f64 {
-        (self.0 * squared(a, b)).exp()
-    }
-}
-
 impl<'a> Dense<'a> {
     pub fn new(points: &'a [Point], new: &'a [Point], lengthscale: f64, delta: f64) -> Result<Self> {
         let n = points.len();
         memory::check(8.0 * (n as f64).powi(2))?;
-        let kernel = Kernel(-0.5 / (lengthscale * lengthscale));
+        let kernel = Kernel::new(lengthscale);
         let mut factor = Mat::zeros(n, n);
         factor.as_mut().par_col_chunks_mut(COLUMNS).enumerate().for_each(|(chunk, mut columns)| {
             for k in 0..columns.ncols() {
@@ -63,6 +51,7 @@ impl<'a> Dense<'a> {
     pub fn own_variance(&self) -> Vec<f64> {
         let n = self.points.len();
         let chunks: Vec<usize> = (0..n).step_by(COLUMNS).collect();
+        // K + delta's inverse from that of its factor, whose columns are 0 above the diagonal.
         let norms = chunks.into_par_iter().map(|first| {
             let columns = COLUMNS.min(n - first);
             let mut unit = Mat::zeros(n - first, columns);
@@ -136,12 +125,9 @@ fn decompose(mut a: MatMut<'_, f64>) -> Result<()> {
         right.subrows_mut(first + width, n - first - width).par_col_chunks_mut(PANEL).enumerate().for_each(
             |(chunk, columns)| {
                 let start = chunk * PANEL;
-                let (columns, count) = {
-                    let count = columns.ncols();
-                    (columns.subrows_mut(start, panel.nrows() - start), count)
-                };
                 let rows = panel.subrows(start, panel.nrows() - start);
-                let across = panel.subrows(start, count).transpose();
+                let across = panel.subrows(start, columns.ncols()).transpose();
+                let columns = columns.subrows_mut(start, rows.nrows());
                 matmul(columns, Accum::Add, rows, across, -1.0, Par::Seq);
             },
         );

@@ -27,7 +27,9 @@ fn cell(delta: f64) -> f64 {
 impl Near {
     /// `locations` are one sample.
     pub fn new(locations: &Locations, new: &[Point], lengthscale: f64, delta: f64) -> Result<Self> {
-        let level = Level::with_cells(locations, lengthscale, locations.spacing(), cell(delta));
+        // Its square is a number.
+        let lengthscale = lengthscale.clamp(1e-150, 1e150);
+        let level = Level::with_cells(locations, lengthscale, locations.spacing(), cell(delta), true);
         let rows: Vec<usize> = (0..locations.len()).collect();
         let own = level.weights(locations, &rows, &[delta])?.pop().ok_or(Error::Shape {
             what: "weights",

@@ -4,7 +4,7 @@
 //! off by the mesh's window. Points that are few have the root of their kernel. Meshes that would be too large, of kernels
 //! far below the spacing or along curves in space, give way to sums of random waves (Rahimi & Recht 2007).
 
-use crate::factors::anchors::squared;
+use super::Kernel;
 use crate::factors::kriging::cholesky;
 use crate::factors::small::dot;
 use crate::grid::fourier::{Table, Workspace};
@@ -44,7 +44,7 @@ pub(super) struct Prior {
 enum How {
     /// The lower factor of the kernel, by rows.
     Few(Vec<f64>),
-    Mesh(Mesh<f64>, Table),
+    Mesh(Box<(Mesh<f64>, Table)>),
     Waves,
 }
 
@@ -85,7 +85,8 @@ impl Prior {
                         }
                     }
                 }
-                How::Mesh(mesh, weights) => {
+                How::Mesh(mesh) => {
+                    let (mesh, weights) = &**mesh;
                     out.as_mut().par_col_chunks_mut(1).enumerate().for_each_init(
                         Workspace::default,
                         |work, (draw, mut column)| {
@@ -146,11 +147,10 @@ fn how(coords: MatRef<'_, f64>, rows: &[u32], lengthscale: f64) -> How {
         let at = |i: usize| -> Point {
             std::array::from_fn(|k| if k < dim { coords[(rows[i] as usize, k)] } else { 0.0 })
         };
+        let kernel = Kernel::new(lengthscale);
         let mut factor = vec![0.0; m * m];
         for i in 0..m {
-            for j in 0..=i {
-                factor[i * m + j] = (-0.5 * squared(&at(i), &at(j)) / (lengthscale * lengthscale)).exp();
-            }
+            (0..=i).for_each(|j| factor[i * m + j] = kernel.at(&at(i), &at(j)));
         }
         cholesky(&mut factor, m);
         return How::Few(factor);
@@ -162,8 +162,10 @@ fn how(coords: MatRef<'_, f64>, rows: &[u32], lengthscale: f64) -> How {
         return How::Waves;
     }
     let mesh = Mesh::new(low, high, dim, step, reach, GENE_WIDTH);
-    let weights = mesh.root_weights(lengthscale);
-    How::Mesh(mesh, weights)
+    // The noise of each frequency has as its variance the number of cells.
+    let scale = (mesh.cells() as f64).sqrt().recip();
+    let weights = mesh.root_spectrum(lengthscale, f64::INFINITY, 1).scaled(scale);
+    How::Mesh(Box::new((mesh, weights)))
 }
 
 #[cfg(test)]

@@ -382,14 +382,13 @@ fn add_line(cells: &mut [f32], start: usize, outer: f32, values: &[f32; GENE_WID
 }
 
 impl Mesh<f64> {
-    /// The root of a kernel's spectrum, over the window's: weights of noise for a field with the kernel as covariance.
-    pub fn root_weights(&self, lengthscale: f64) -> Table {
-        let square = lengthscale * lengthscale;
-        let top = (0..3).filter(|&axis| self.shape[axis] > 1);
-        let top = top.map(|axis| (2.0 * PI).sqrt() * lengthscale / (self.shape[axis] as f64 * self.step));
-        // The noise of each frequency has as its variance the number of cells.
-        let scale = (top.product::<f64>() / self.cells() as f64).sqrt();
-        self.table(|omega2| scale * (-0.25 * omega2 * square).exp(), 1)
+    /// The root of a kernel's spectrum, over the window's to some power; waves beyond a band are left out.
+    pub fn root_spectrum(&self, lengthscale: f64, band: f64, power: i32) -> Table {
+        let axes = (0..3).filter(|&axis| self.shape[axis] > 1);
+        let top = axes.map(|axis| (2.0 * PI).sqrt() * lengthscale / (self.shape[axis] as f64 * self.step));
+        let top = top.product::<f64>().sqrt();
+        let root = |square: f64| top * (-0.25 * square * lengthscale * lengthscale).exp();
+        self.table(|square| if square <= band * band { root(square) } else { 0.0 }, power)
     }
 
     /// White noise times weights of the frequencies, ready for [`Mesh::interpolate`].
@@ -398,6 +397,67 @@ impl Mesh<f64> {
         work.values.iter_mut().for_each(|value| *value = noise());
         self.transform.forward(work, [self.shape[0], self.shape[1]]);
         self.convolve_by(work, weights);
+    }
+
+    /// The places of a spectrum, each with its frequencies from 0 to n/2.
+    pub fn places(&self) -> impl Iterator<Item = (usize, [usize; 3])> + '_ {
+        let [s0, s1, s2] = self.shape;
+        let frequencies = (0..s0).flat_map(move |k0| (0..s1).map(move |k1| (k0, k1)));
+        let frequencies = frequencies.flat_map(move |(k0, k1)| (0..=s2 / 2).map(move |k2| [k0, k1, k2]));
+        frequencies
+            .enumerate()
+            .map(move |(place, [k0, k1, k2])| (place, [k0.min(s0 - k0), k1.min(s1 - k1), k2]))
+    }
+
+    /// The density of some points on the mesh, up to its highest frequency: what turns sums over waves into those of the
+    /// points by [`Mesh::times_on_mesh`].
+    pub fn density(&self, coords: MatRef<'_, f64>, rows: &[u32], high: [f64; 3]) -> Vec<f64> {
+        let mut work = Workspace::default();
+        // A window of twice as many cells of half the size begins at the same place.
+        let fine = self.finer(2, high, 2 * self.window.width());
+        fine.clear(&mut work);
+        fine.spread(coords, rows.iter().map(|&row| (row as usize, 1.0)), &mut work);
+        fine.forward(&mut work);
+        let spectrum = std::mem::take(&mut work.spectrum);
+        let windows = fine.windows();
+        self.clear_spectrum(&mut work);
+        let [s0, s1, s2] = self.shape;
+        let cells = self.cells() as f64;
+        let turns = |k: usize, n: usize| if 2 * k <= n { k } else { n + k };
+        for k0 in 0..s0 {
+            for k1 in 0..s1 {
+                for k2 in 0..=s2 / 2 {
+                    let k = [k0.min(s0 - k0), k1.min(s1 - k1), k2];
+                    if (0..3).any(|axis| k[axis] > 0 && 2 * k[axis] == self.shape[axis]) {
+                        continue;
+                    }
+                    let at = [turns(k0, s0), turns(k1, s1), k2];
+                    let place = (at[0] * fine.shape[1] + at[1]) * (fine.shape[2] / 2 + 1) + at[2];
+                    let window: f64 = (0..3).map(|axis| windows[axis][k[axis]]).product();
+                    work.spectrum[(k0 * s1 + k1) * (s2 / 2 + 1) + k2] = spectrum[place] / (window * cells);
+                }
+            }
+        }
+        self.transform.backward(&mut work);
+        work.values
+    }
+
+    /// Zeros in a workspace's spectrum.
+    pub fn clear_spectrum(&self, work: &mut Workspace<f64>) {
+        work.spectrum.clear();
+        work.spectrum.resize(self.shape[0] * self.shape[1] * (self.shape[2] / 2 + 1), Complex::default());
+    }
+
+    /// The values of a workspace's spectrum, which is lost.
+    pub fn backward(&self, work: &mut Workspace<f64>) {
+        self.transform.backward(work);
+    }
+
+    /// A workspace's spectrum multiplied, on the mesh, by values there.
+    pub fn times_on_mesh(&self, values: &[f64], work: &mut Workspace<f64>) {
+        self.transform.backward(work);
+        work.values.iter_mut().zip(values).for_each(|(value, factor)| *value *= factor);
+        self.transform.forward(work, [self.shape[0], self.shape[1]]);
     }
 
     /// The sum of a kernel over all pairs of points, from their values' spectrum.

@@ -27,7 +27,7 @@ fn cut(coords: MatRef<'_, f64>, rows: &[u32], gap: f64) -> Option<Vec<Vec<u32>>>
             continue;
         }
         // Cells of half a gap.
-        let cells = ((high[k] - low[k]) / (0.5 * gap)) as usize + 1;
+        let cells = (((high[k] - low[k]) / (0.5 * gap)) as usize).saturating_add(1);
         let of = |row: u32| ((coords[(row as usize, k)] - low[k]) / (0.5 * gap)) as usize;
         let mut parts: Vec<Vec<u32>> = Vec::new();
         if cells > 64 * rows.len() + 1024 {
