@@ -12,10 +12,11 @@
 #' run. Lengthscale and variances are taken as known.
 #'
 #' With up to 5,000 spots in a sample its posterior is exact. With more, the mean is so but for rounding,
-#' by Fourier transforms, and standard errors are within a few percent. Only fields of lengthscales
-#' below about one spacing, and those of spots along curves in space, are predicted from the 32 nearest
-#' spots, or means over the 32 nearest cells of spots; of short lengthscales these tell nearly all. Neither
-#' the origin nor the unit of `coords` matters.
+#' by Fourier transforms, and standard errors are within a few percent (in three dimensions up to a quarter
+#' too wide, at lengthscales of three to six spacings and little noise). Fields of lengthscales below one or
+#' two spacings, in three dimensions two or three, and those of spots along curves in space, are predicted
+#' from the 32 nearest spots, or means over the 32 nearest cells of spots: within 0.05 standard errors, in
+#' three dimensions 0.3. Neither the origin nor the unit of `coords` matters.
 #'
 #' @param object A result of [spatial_test()] for the genes, with the kernel SE.
 #' @param x,coords What was tested.

@@ -1,4 +1,4 @@
-//! Coordinates in spacings, from the lowest place of each sample, rounded: factors do not depend on the unit of the
+//! Coordinates in spacings, from the lowest place of each sample, rounded: results do not depend on the unit of the
 //! coordinates, nor on where their origin is. Which of several neighbours at the same distance counts would otherwise be a
 //! matter of rounding.
 
