@@ -22,21 +22,23 @@ use rayon::prelude::*;
 
 /// Degrees of freedom of the errors.
 const FREEDOM: f64 = 10.0;
-/// The weight of equal variances in the covariance, in locations.
-const EQUAL: f64 = 300.0;
+/// The weight of equal variances in the covariance, in locations, where there are at most so many; with more it falls with
+/// the square of their number, because what the weaker axes tell is then known.
+const EQUAL: f64 = 200.0;
+const FEW: f64 = 1000.0;
 /// The least variance within domains, as a share of the values'.
 const LEAST: f64 = 1e-6;
 /// Beta is shrunk: labels that were smoothed by it make it look larger than it is.
 const SHRINK: f64 = 0.25;
 const MOST_BETA: f64 = 3.0;
-/// Iterations: of every start, of the best ones, and sweeps of the labels in each.
+/// Iterations: of every start, of the best one, and sweeps of the labels in each.
 const SHORT: usize = 15;
 const LONG: usize = 100;
 const SWEEPS: usize = 2;
-/// Starts for each way of smoothing, and those that are followed to the end: of few locations, and of many, where one
-/// start is as good as another and each takes its time.
+/// Starts for each way of smoothing, and times that they are found anew in the metric of the covariance found: of few
+/// locations, and of many, where one start is as good as another and each takes its time.
 const SEEDS: u64 = 4;
-const FINALISTS: usize = 4;
+const ROUNDS: usize = 3;
 const MANY: usize = 20_000;
 /// No probability changes by more than this at the end.
 const TOLERANCE: f64 = 1e-3;
@@ -191,11 +193,26 @@ impl<'a> Problem<'a> {
         Ok(parameters.max(LEAST_GAIN * gain))
     }
 
-    /// From all starts: a short way each, to the end for the best.
+    /// The best from starts in the metric of the values, then in that of the covariance found, as long as that is better:
+    /// the leading axes need not be those that differ between domains.
     fn best(&self, d: usize) -> Result<Run> {
-        let (seeds, finalists) = if self.n <= MANY { (SEEDS, FINALISTS) } else { (1, 1) };
-        let starts = starts::all(&self.views, self.p, d, seeds);
-        let mut runs: Vec<Run> = starts
+        let (seeds, rounds) = if self.n <= MANY { (SEEDS, ROUNDS) } else { (1, 1) };
+        let mut best = self.best_start(&self.views, d, seeds)?;
+        for _ in 0..rounds {
+            let factor = self.fit(&mut best.clone());
+            let views: Vec<Vec<f64>> = self.views.iter().map(|x| whitened(x, &factor, self.p)).collect();
+            let next = self.best_start(&views, d, seeds)?;
+            if next.objective <= best.objective {
+                break;
+            }
+            best = next;
+        }
+        Ok(best)
+    }
+
+    /// From starts in all views a short way, to the end from the best, the first of equal ones.
+    fn best_start(&self, views: &[Vec<f64>], d: usize, seeds: u64) -> Result<Run> {
+        let runs: Vec<Run> = starts::all(views, self.p, d, seeds)
             .into_par_iter()
             .with_max_len(1)
             .map(|labels| {
@@ -203,20 +220,10 @@ impl<'a> Problem<'a> {
                 Ok(self.ascend(self.begin(&labels, d), SHORT))
             })
             .collect::<Result<_>>()?;
-        // Stable: the first of equal ones stays first.
-        runs.sort_by(|a, b| b.objective.total_cmp(&a.objective));
-        runs.dedup_by(|a, b| (a.objective - b.objective).abs() < 1e-9 * b.objective.abs());
-        runs.truncate(finalists);
-        let ended: Vec<Run> = runs
-            .into_par_iter()
-            .with_max_len(1)
-            .map(|run| {
-                interrupt::check()?;
-                Ok(self.ascend(run, LONG))
-            })
-            .collect::<Result<_>>()?;
-        let best = ended.into_iter().reduce(|a, b| if b.objective > a.objective { b } else { a });
-        best.ok_or(Error::Shape { what: "starts", expected: 1, got: 0 })
+        let best = runs.into_iter().reduce(|a, b| if b.objective > a.objective { b } else { a });
+        let best = best.ok_or(Error::Shape { what: "starts", expected: 1, got: 0 })?;
+        interrupt::check()?;
+        Ok(self.ascend(best, LONG))
     }
 
     fn begin(&self, labels: &[usize], d: usize) -> Run {
@@ -243,15 +250,7 @@ impl<'a> Problem<'a> {
             }
             let factor = self.fit(&mut run);
             let log_det: f64 = (0..p).map(|k| 2.0 * factor[k * p + k].ln()).sum();
-            // In the metric of the covariance.
-            let whitened = |x: &[f64]| {
-                let mut x = x.to_vec();
-                x.chunks_exact_mut(p).for_each(|x| {
-                    forward(&factor, x);
-                });
-                x
-            };
-            let (x, means) = (whitened(&self.x), whitened(&run.means));
+            let (x, means) = (whitened(&self.x, &factor, p), whitened(&run.means, &factor, p));
             let mut errors = vec![0.0; n * p];
             if run.objective == f64::NEG_INFINITY {
                 // Before those near outliers are told of their errors.
@@ -366,10 +365,11 @@ impl<'a> Problem<'a> {
                 }
             }
         }
-        let weight = n as f64 + EQUAL;
+        let equal = EQUAL * (FEW / n as f64).min(1.0).powi(2);
+        let weight = n as f64 + equal;
         let mean = (0..p).map(|a| covariance[a * p + a]).sum::<f64>() / (n * p) as f64;
         covariance.iter_mut().for_each(|c| *c /= weight);
-        (0..p).for_each(|a| covariance[a * p + a] += EQUAL / weight * mean + self.least);
+        (0..p).for_each(|a| covariance[a * p + a] += equal / weight * mean + self.least);
         cholesky(&mut covariance, p);
         covariance
     }
@@ -448,6 +448,15 @@ impl<'a> Problem<'a> {
             criterion,
         }
     }
+}
+
+/// Rows of p values in the metric of a covariance with this Cholesky factor.
+fn whitened(x: &[f64], factor: &[f64], p: usize) -> Vec<f64> {
+    let mut x = x.to_vec();
+    x.chunks_exact_mut(p).for_each(|x| {
+        forward(factor, x);
+    });
+    x
 }
 
 /// How much a location counts whose t-distributed error of p values has this squared norm.

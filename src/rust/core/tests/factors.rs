@@ -194,6 +194,27 @@ fn odd_locations_are_no_domain() {
 }
 
 #[test]
+fn domains_that_differ_in_weak_axes_are_found_beside_a_strong_one_that_does_not() {
+    // The places of five bands on a circle, beside an axis of noise that is far wider.
+    let (side, n) = (50, 2500);
+    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % side) as f64 } else { (i / side) as f64 });
+    let locations = Locations::new(coords.as_ref()).unwrap();
+    let mut random = SplitMix64::new(7, &[]);
+    let band = |i: usize| (i % side) / 10;
+    let values = Mat::from_fn(n, 3, |i, k| {
+        let angle = 0.4 * std::f64::consts::TAU * band(i) as f64;
+        [0.0, angle.cos(), angle.sin()][k] + [10.0, 0.4, 0.4][k] * random.normal()
+    });
+    let domains = find_domains(&locations, values.as_ref(), &[5], 0.25).unwrap();
+    let most = |k: usize| {
+        let inside = |b: usize| (0..n).filter(|&i| domains.labels[i] == k && band(i) == b).count();
+        (0..5).map(inside).max().unwrap()
+    };
+    let found: usize = (0..5).map(most).sum();
+    assert!(found > 2400, "{found}");
+}
+
+#[test]
 fn smooth_fields_within_domains_are_no_domains() {
     // Two halves, and a field that is as strong within them as they differ.
     let n = 400;
