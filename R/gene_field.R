@@ -35,7 +35,7 @@
 #'   `beyond`: `"high"`, `"low"` or `"no"`. The attribute `patina` has the `critical` value of each gene and
 #'   the `level`. Values are on the scale of the test: that of Pearson residuals by default.
 #' @section Errors:
-#' `patina_error_argument` if a gene was not tested, has another kernel than SE, or an argument is out of its
+#' `patina_error_argument` if a gene's test has no fit, or another kernel than SE, or an argument is out of its
 #' range; `patina_error_coords` if `newcoords` has other columns than `coords` or values that are not finite;
 #' and those of reading `x`.
 #' @seealso [plot_gene_field()]
@@ -71,7 +71,7 @@ predict.patina_test <- function(
   from <- source_options(...)
   run <- new_run(threads)
   check_number(level, \(x) x > 0 && x < 1, "between 0 and 1")
-  check_columns(object, c("gene", "model", "lengthscale", "delta", "fsv", "var_noise"), "object")
+  check_columns(object, c("gene", "status", "model", "lengthscale", "delta", "fsv", "var_noise"), "object")
   if (missing(x)) {
     abort_patina("{.arg x} is missing: give the expression that was tested.", class = "argument")
   }
@@ -184,7 +184,7 @@ fields_of_genes <- function(results, genes, call) {
   rows <- results[index, ]
   bad <- which(!(rows$model %in% "SE") | !is.finite(rows$delta) | !is.finite(rows$var_noise))
   if (length(bad) > 0L) {
-    why <- ifelse(is.na(rows$model[bad]), "not tested", paste("kernel", rows$model[bad]))
+    why <- ifelse(is.na(rows$model[bad]), rows$status[bad], paste("kernel", rows$model[bad]))
     why[rows$model[bad] %in% "SE"] <- "no variances"
     abort_patina(
       c(
