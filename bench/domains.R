@@ -185,28 +185,41 @@ bulb <- function(side, genes = 6000) {
   ring_tissue(xy, area, rates)
 }
 
+# Shares of 14 types of cells in seven layers: neurons of layers 2 to 6 are types 2 to 6, glia 7 to 10, others
+# 11 to 13, the first layer's 14. `own` is that of a layer's own neurons, `beside` of those of the layers
+# beside it, `first` of types 2 and 14 in the first layer, `white` of glia in the last three.
+layer_shares <- function(own, beside, first, white) {
+  shares <- matrix(0.01, 7, 14)
+  for (k in 2:6) {
+    shares[k, k] <- own
+    shares[k, setdiff(k + c(-1, 1), c(1, 7))] <- beside
+    shares[k, 11:13] <- 0.04
+  }
+  shares[1, c(2, 14)] <- first
+  shares[5:7, 7] <- white
+  shares[, 8] <- c(0.3, rep(0.12, 6))
+  shares[, 9:10] <- 0.03
+  shares
+}
+
+# Their log fold changes: neurons of layers differ less among themselves than from other cells.
+layer_folds <- function(genes, apart) {
+  folds <- profiles(genes, 14, 0.5, 0.6)
+  folds[, 2:6] <- apart * folds[, 2:6]
+  folds[, c(1:6, 11:13)] <- folds[, c(1:6, 11:13)] + profiles(genes, 1, 0.6, 0.6)[, 1]
+  folds
+}
+
 mixtures <- function(side, genes = 500) {
   xy <- hexagons(side)
   n <- nrow(xy)
   area <- parts(bands(xy), c(0.09, 0.09, 0.25, 0.09, 0.18, 0.17, 0.13))
-  # neurons of layers 2 to 6 are types 2 to 6, glia 7 to 10, others 11 to 13, the first layer's 14
-  shares <- matrix(0.01, 7, 14)
-  for (k in 2:6) {
-    shares[k, k] <- 0.45
-    shares[k, setdiff(k + c(-1, 1), c(1, 7))] <- 0.1
-    shares[k, 11:13] <- 0.04
-  }
-  shares[1, c(2, 14)] <- c(0.1, 0.4)
-  shares[5:7, 7] <- c(0.08, 0.2, 0.8)
-  shares[, 8] <- c(0.3, rep(0.12, 6))
-  shares[, 9:10] <- 0.03
+  shares <- layer_shares(0.45, 0.1, c(0.1, 0.4), c(0.08, 0.2, 0.8))
   mean <- blurred(xy, (shares / rowSums(shares))[area, ], 0.8)
   mean <- mean * exp(0.3 * replicate(14, smooth_field(xy, 8)))
   mixture <- matrix(rgamma(n * 14, 5 * mean / rowSums(mean)), n)
   mixture <- mixture / rowSums(mixture)
-  folds <- profiles(genes, 14, 0.5, 0.6)
-  folds[, 2:6] <- 0.55 * folds[, 2:6]
-  folds[, c(1:6, 11:13)] <- folds[, c(1:6, 11:13)] + profiles(genes, 1, 0.6, 0.6)[, 1]
+  folds <- layer_folds(genes, 0.55)
   rates <- exp(folds) %*% t(mixture)
   rates <- rates / rowMeans(rates) * (rgamma(genes, 0.5, 0.5) * exp(rnorm(genes)) * 1.25 + 0.05)
   depth <- exp(0.35 * rnorm(n) + 0.25 * smooth_field(xy, 10) + c(-0.3, 0, 0.1, 0, 0.1, 0, -0.3)[area])
@@ -223,24 +236,12 @@ cortex <- function(side, genes = 900) {
   along <- centred %*% c(-sin(angle), cos(angle)) + runif(1, -0.35, 0.35) * across^2 / size
   along <- along + 0.04 * size * sin(2 * pi * across / size * runif(1, 0.5, 1.5) + runif(1, 0, 2 * pi))
   area <- parts(rank(along) / n, c(0.075, 0.07, 0.275, 0.06, 0.185, 0.19, 0.145))
-  # types as in mixtures
-  shares <- matrix(0.01, 7, 14)
-  for (k in 2:6) {
-    shares[k, k] <- 0.35
-    shares[k, setdiff(k + c(-1, 1), c(1, 7))] <- 0.175
-    shares[k, 11:13] <- 0.04
-  }
-  shares[1, c(2, 14)] <- c(0.08, 0.35)
-  shares[5:7, 7] <- c(0.08, 0.15, 0.8)
-  shares[, 8] <- c(0.3, rep(0.12, 6))
-  shares[, 9:10] <- 0.03
+  shares <- layer_shares(0.35, 0.175, c(0.08, 0.35), c(0.08, 0.15, 0.8))
   mean <- blurred(xy, (shares / rowSums(shares))[area, ], 1)
   mean <- mean * exp(0.25 * replicate(14, smooth_field(xy, sample(c(4, 8, 16), 1))))
   mixture <- matrix(rgamma(n * 14, 6 * mean / rowSums(mean)), n)
   mixture <- mixture / rowSums(mixture)
-  folds <- profiles(genes, 14, 0.5, 0.6)
-  folds[, 2:6] <- 0.45 * folds[, 2:6]
-  folds[, c(1:6, 11:13)] <- folds[, c(1:6, 11:13)] + profiles(genes, 1, 0.6, 0.6)[, 1]
+  folds <- layer_folds(genes, 0.45)
   activity <- cbind(smooth_field(xy, 6) + rnorm(n, 0, 0.7), smooth_field(xy, 12) + rnorm(n, 0, 0.7), rnorm(n))
   active <- 0.2 * matrix(rnorm(genes * 3) * (runif(genes * 3) < 0.15), genes)
   rates <- exp(folds) %*% t(mixture) * exp(active %*% t(activity))
