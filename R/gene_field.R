@@ -35,7 +35,7 @@
 #'   `beyond`: `"high"`, `"low"` or `"no"`. The attribute `patina` has the `critical` value of each gene and
 #'   the `level`. Values are on the scale of the test: that of Pearson residuals by default.
 #' @section Errors:
-#' `patina_error_argument` if a gene's test has no fit, or another kernel than SE, an argument is out of its
+#' `patina_error_argument` if a gene has no fit or another kernel than SE, or if an argument is out of its
 #' range; `patina_error_coords` if `newcoords` has other columns than `coords` or values that are not finite;
 #' and those of reading `x`.
 #' @seealso [plot_gene_field()]

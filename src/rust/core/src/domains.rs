@@ -196,7 +196,12 @@ impl<'a> Problem<'a> {
     /// The best from starts in the metric of the values, then in that of the covariance found, as long as that is better:
     /// the leading axes need not be those that differ between domains.
     fn best(&self, d: usize) -> Result<Run> {
-        let (seeds, rounds) = if self.n <= MANY { (SEEDS, ROUNDS) } else { (1, 1) };
+        let (seeds, rounds) = match d {
+            // There is one start.
+            1 => (1, 0),
+            _ if self.n <= MANY => (SEEDS, ROUNDS),
+            _ => (1, 1),
+        };
         let mut best = self.best_start(&self.views, d, seeds)?;
         for _ in 0..rounds {
             let factor = self.fit(&mut best.clone());

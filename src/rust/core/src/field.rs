@@ -238,11 +238,11 @@ impl Part<'_> {
         let rough = self.y.iter().sum::<f64>() / n as f64;
         let y: Vec<f64> = self.y.iter().map(|y| (y - rough) / scale).collect();
         let mut mean = by.mean.smooth(ColRef::from_slice(&y).as_mat(), TOLERANCE * typical)?;
-        let level = Level::new(by.mean, n, TOLERANCE * typical)?;
-        level.subtract(mean.col_as_slice_mut(0), &y);
+        let of_sample = SampleMean::new(by.mean, n, TOLERANCE * typical)?;
+        of_sample.subtract(mean.col_as_slice_mut(0), &y);
         let mean = mean.col_as_slice(0)[self.targets()].iter().map(|x| x * scale).collect();
 
-        let level = Level::new(by.draws, n, DRAW_TOLERANCE * typical)?;
+        let of_sample = SampleMean::new(by.draws, n, DRAW_TOLERANCE * typical)?;
         let points = self.own.iter().chain(&self.new).copied();
         let prior = Prior::new(points, self.dim, self.lengthscale, self.sample);
         let batch = (BATCH / (n + self.new.len())).clamp(BATCH_DRAWS[0], BATCH_DRAWS[1]);
@@ -262,7 +262,7 @@ impl Part<'_> {
             }
             largest.par_iter_mut().enumerate().for_each(|(draw, largest)| {
                 let (smooth, truth) = (smooth.col_as_slice(draw), truth.col_as_slice(draw));
-                let found = level.errors(smooth.to_vec(), seen.col_as_slice(draw), truth);
+                let found = of_sample.errors(smooth.to_vec(), seen.col_as_slice(draw), truth);
                 let standardised = found[self.targets()].iter().zip(&std_error).filter(|(_, se)| **se > 0.0);
                 *largest = standardised.map(|(x, se)| x.abs() / se).fold(*largest, f64::max);
             });
@@ -283,14 +283,14 @@ impl Part<'_> {
 }
 
 /// The generalised least squares mean of a sample.
-struct Level {
+struct SampleMean {
     /// What a smoother makes of ones.
     ones: Vec<f64>,
     /// What it leaves of them at the locations, in all.
     total: f64,
 }
 
-impl Level {
+impl SampleMean {
     fn new(smoother: &dyn Smoother, n: usize, tolerance: f64) -> Result<Self> {
         let ones = smoother.smooth(Mat::full(n, 1, 1.0).as_ref(), tolerance)?.col_as_slice(0).to_vec();
         let total = ones[..n].iter().map(|x| 1.0 - x).sum();
@@ -527,12 +527,12 @@ mod tests {
             &waves
         };
         let smooth = smoother.smooth(seen.as_ref(), 1e-3).unwrap();
-        let level = Level::new(smoother, n, 1e-6).unwrap();
+        let of_sample = SampleMean::new(smoother, n, 1e-6).unwrap();
         // Neither standard errors nor the critical value depend on the values.
         let band = field(locations, &vec![0.0; n], model, None, dense).unwrap();
         let within = |draw: &usize| {
             let column = smooth.col_as_slice(*draw).to_vec();
-            let errors = level.errors(column, seen.col_as_slice(*draw), truth.col_as_slice(*draw));
+            let errors = of_sample.errors(column, seen.col_as_slice(*draw), truth.col_as_slice(*draw));
             errors.iter().zip(&band.std_error).all(|(x, se)| x.abs() <= band.critical * se)
         };
         (0..repeats).filter(within).count() as f64 / repeats as f64

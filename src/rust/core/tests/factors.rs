@@ -146,9 +146,10 @@ fn predictions_at_the_locations_are_near_the_factors_and_far_away_nothing() {
     }
 }
 
-/// A square of 400 locations, row by row.
-fn square() -> Locations {
-    let coords = Mat::from_fn(400, 2, |i, k| if k == 0 { (i % 20) as f64 } else { (i / 20) as f64 });
+/// A square of so many locations on each side, row by row.
+fn square(side: usize) -> Locations {
+    let coords =
+        Mat::from_fn(side * side, 2, |i, k| if k == 0 { (i % side) as f64 } else { (i / side) as f64 });
     Locations::new(coords.as_ref()).unwrap()
 }
 
@@ -157,7 +158,7 @@ fn kinds_of_locations_are_no_domains() {
     // Two areas whose locations are of two kinds, in other shares: a kind differs more than an area does.
     let n = 400;
     let mut random = SplitMix64::new(5, &[]);
-    let locations = square();
+    let locations = square(20);
     let area = |i: usize| f64::from(u8::from(i % 20 > 9));
     let kind: Vec<f64> =
         (0..n).map(|i| f64::from(u8::from(random.uniform() < 0.3 + 0.4 * area(i)))).collect();
@@ -177,7 +178,7 @@ fn bands(odd: f64) -> (Locations, Vec<usize>, Mat<f64>) {
     for i in [4, 199] {
         (0..3).for_each(|k| values[(i, k)] += odd);
     }
-    (square(), band, values)
+    (square(20), band, values)
 }
 
 #[test]
@@ -197,8 +198,7 @@ fn odd_locations_are_no_domain() {
 fn domains_that_differ_in_weak_axes_are_found_beside_a_strong_one_that_does_not() {
     // The places of five bands on a circle, beside an axis of noise that is far wider.
     let (side, n) = (50, 2500);
-    let coords = Mat::from_fn(n, 2, |i, k| if k == 0 { (i % side) as f64 } else { (i / side) as f64 });
-    let locations = Locations::new(coords.as_ref()).unwrap();
+    let locations = square(side);
     let mut random = SplitMix64::new(7, &[]);
     let band = |i: usize| (i % side) / 10;
     let values = Mat::from_fn(n, 3, |i, k| {
@@ -219,7 +219,7 @@ fn smooth_fields_within_domains_are_no_domains() {
     // Two halves, and a field that is as strong within them as they differ.
     let n = 400;
     let mut random = SplitMix64::new(7, &[]);
-    let locations = square();
+    let locations = square(20);
     let half = |i: usize| f64::from(u8::from(i % 20 > 9));
     let values = Mat::from_fn(n, 2, |i, k| {
         let smooth = 2.5 * ((i / 20) as f64 / 5.0).sin();

@@ -72,8 +72,7 @@ impl Prior {
     pub fn draws(&self, first: usize, count: usize) -> Mat<f64> {
         let mut out = Mat::zeros(self.coords.nrows(), count);
         for (piece, (rows, how)) in self.pieces.iter().enumerate() {
-            let random =
-                |draw: usize| SplitMix64::new(4, &[self.sample, piece as u64, (first + draw) as u64]);
+            let random = |draw: usize| self.random(piece, first + draw);
             match how {
                 How::Few(factor) => {
                     let m = rows.len();
@@ -105,6 +104,11 @@ impl Prior {
         out
     }
 
+    /// The random numbers of a draw in a piece.
+    fn random(&self, piece: usize, draw: usize) -> SplitMix64 {
+        SplitMix64::new(4, &[self.sample, piece as u64, draw as u64])
+    }
+
     /// Sums of waves of the same frequencies for all draws, at the points of a piece.
     fn waves(&self, rows: &[u32], piece: usize, first: usize, mut out: MatMut<'_, f64>) {
         let dim = self.coords.ncols();
@@ -113,7 +117,7 @@ impl Prior {
         let scale = (WAVES as f64).sqrt().recip();
         let mut weights = Mat::zeros(2 * WAVES, out.ncols());
         for draw in 0..out.ncols() {
-            let mut random = SplitMix64::new(4, &[self.sample, piece as u64, (first + draw) as u64]);
+            let mut random = self.random(piece, first + draw);
             weights.col_mut(draw).iter_mut().for_each(|weight| *weight = scale * random.normal());
         }
         let values: Vec<Mat<f64>> = rows

@@ -384,9 +384,7 @@ fn add_line(cells: &mut [f32], start: usize, outer: f32, values: &[f32; GENE_WID
 impl Mesh<f64> {
     /// The root of a kernel's spectrum, over the window's to some power; waves beyond a band are left out.
     pub fn root_spectrum(&self, lengthscale: f64, band: f64, power: i32) -> Table {
-        let axes = (0..3).filter(|&axis| self.shape[axis] > 1);
-        let top = axes.map(|axis| (2.0 * PI).sqrt() * lengthscale / (self.shape[axis] as f64 * self.step));
-        let top = top.product::<f64>().sqrt();
+        let top = self.amplitude(&[0; 3], lengthscale).sqrt();
         let root = |square: f64| top * (-0.25 * square * lengthscale * lengthscale).exp();
         self.table(|square| if square <= band * band { root(square) } else { 0.0 }, power)
     }
@@ -419,22 +417,19 @@ impl Mesh<f64> {
         fine.spread(coords, rows.iter().map(|&row| (row as usize, 1.0)), &mut work);
         fine.forward(&mut work);
         let spectrum = std::mem::take(&mut work.spectrum);
-        let windows = fine.windows();
+        let sums = fine.sums(&spectrum);
         self.clear_spectrum(&mut work);
         let [s0, s1, s2] = self.shape;
         let cells = self.cells() as f64;
-        let turns = |k: usize, n: usize| if 2 * k <= n { k } else { n + k };
+        let turns = |k: usize, n: usize| if 2 * k <= n { k as i64 } else { k as i64 - n as i64 };
         for k0 in 0..s0 {
             for k1 in 0..s1 {
                 for k2 in 0..=s2 / 2 {
-                    let k = [k0.min(s0 - k0), k1.min(s1 - k1), k2];
-                    if (0..3).any(|axis| k[axis] > 0 && 2 * k[axis] == self.shape[axis]) {
-                        continue;
+                    let wave = [turns(k0, s0), turns(k1, s1), k2 as i64];
+                    let highest = |axis: usize| wave[axis] > 0 && 2 * wave[axis] == self.shape[axis] as i64;
+                    if !(0..3).any(highest) {
+                        work.spectrum[(k0 * s1 + k1) * (s2 / 2 + 1) + k2] = sums.at(&wave) / cells;
                     }
-                    let at = [turns(k0, s0), turns(k1, s1), k2];
-                    let place = (at[0] * fine.shape[1] + at[1]) * (fine.shape[2] / 2 + 1) + at[2];
-                    let window: f64 = (0..3).map(|axis| windows[axis][k[axis]]).product();
-                    work.spectrum[(k0 * s1 + k1) * (s2 / 2 + 1) + k2] = spectrum[place] / (window * cells);
                 }
             }
         }
