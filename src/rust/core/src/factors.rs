@@ -198,7 +198,11 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
     let count = match (settings.n_factors, supported) {
         (Some(number), _) => number,
         (None, Some(false)) => 1,
-        (None, _) => best(&held_out, &axes).unwrap_or(most),
+        (None, _) => {
+            // A loading's squared standard error is a location's share of the gene's noise.
+            let noise = genes.len() as f64 / genes.n() as f64;
+            best(&held_out, &axes.explained, noise).unwrap_or(most)
+        }
     };
     let tissue = tissue(&smoother, &whole, &axes);
     let simple = simplify(&genes, &mut smoother, whole, &axes, count)?;
@@ -226,11 +230,14 @@ struct Axes {
 
 /// Axes that explain less than this share of what the first explains are none.
 const LEAST_AXIS: f64 = 1e-8;
-/// The least share of what is smooth in the genes that a factor explains, unless fewer factors predict worse by so many
-/// standard errors; and the share of one that is taken although fewer predict better, within a standard error.
-const LEAST_SHARE: f64 = 0.003;
+/// Numbers of factors predict as well as the best one if they are worse by at most so many standard errors.
 const WORSE: f64 = 2.0;
-const LARGE_SHARE: f64 = 0.03;
+/// The least share of what is smooth in the genes that a factor explains, unless fewer factors predict worse.
+const LEAST_SHARE: f64 = 0.003;
+/// For factors that are taken beyond the number that predicts best: the least root mean square of the loadings, in their
+/// standard errors, and what the genes tell of the factor at one location, its variance over that of their noise.
+const LEAST_LOADING: f64 = 0.5;
+const LEAST_EVIDENCE: f64 = 0.2;
 
 impl Axes {
     fn of(fit: &Fit) -> Result<Self> {
@@ -261,12 +268,6 @@ impl Axes {
             loadings: times(root.as_ref(), vectors.as_ref()),
             factors: times(unroot.as_ref(), vectors.as_ref()),
         })
-    }
-
-    /// How many of the axes explain at least this share of what all explain together.
-    fn number(&self, share: f64) -> usize {
-        let least = share * self.explained.iter().sum::<f64>();
-        self.explained.iter().filter(|v| **v >= least).count()
     }
 
     /// Both turns for all factors, those that are not smooth last.
@@ -454,17 +455,19 @@ fn supported(held_out: &[HeldOut]) -> Option<bool> {
     Some(top.is_some_and(|top| top.r_squared > 0.0 && top.z > SUPPORTED))
 }
 
-/// The number that predicts best: less its last factors if they hardly explain anything and are not needed to predict as
-/// well, and more that predict as well if they explain much (one too few merges two programs). `None` if no locations
-/// could be left out.
-fn best(held_out: &[HeldOut], axes: &Axes) -> Option<usize> {
+/// The number that predicts best, less its last factors if they hardly explain anything and are not needed to predict as
+/// well; or the largest number that predicts as well and whose loadings are more than noise. One too few merges two
+/// programs, one too many costs each of them little. `explained` is what each factor explains, decreasing, `noise` what
+/// one would if its loadings were nothing but their errors. `None` if no locations could be left out.
+fn best(held_out: &[HeldOut], explained: &[f64], noise: f64) -> Option<usize> {
     let tried = held_out.get(1..)?;
     let top = tried.iter().reduce(|a, b| if b.r_squared > a.r_squared { b } else { a })?;
-    let needed = tried.iter().find(|h| h.r_squared >= top.r_squared - WORSE * h.se)?;
-    let as_good = tried.iter().rfind(|h| h.r_squared >= top.r_squared - h.se)?;
-    let small = top.n_factors.min(axes.number(LEAST_SHARE));
-    let large = as_good.n_factors.min(axes.number(LARGE_SHARE));
-    Some(needed.n_factors.max(small).max(large))
+    let as_good = |h: &&HeldOut| h.r_squared >= top.r_squared - WORSE * h.se;
+    let (least, most) = (tried.iter().find(as_good)?, tried.iter().rfind(as_good)?);
+    let number = |least: f64| explained.iter().filter(|v| **v >= least).count();
+    let small = number(LEAST_SHARE * explained.iter().sum::<f64>());
+    let above_noise = number((LEAST_LOADING * LEAST_LOADING * noise).max(LEAST_EVIDENCE));
+    Some(least.n_factors.max(top.n_factors.min(small)).max(most.n_factors.min(above_noise)))
 }
 
 /// Locations that are left out, and genes.
@@ -658,4 +661,42 @@ pub struct Kernel {
     pub delta: f64,
     /// The field's prior variance.
     pub variance: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The number by predictions at left-out locations: r² and its standard error for 1, 2, ... factors.
+    fn number(predicted: &[(f64, f64)], explained: &[f64], noise: f64) -> Option<usize> {
+        let none = HeldOut { n_factors: 0, r_squared: 0.0, se: 0.1, z: 0.0 };
+        let tried = predicted.iter().zip(1..);
+        let held_out =
+            tried.map(|(&(r_squared, se), n_factors)| HeldOut { n_factors, r_squared, se, z: 9.0 });
+        best(&[vec![none], held_out.collect()].concat(), explained, noise)
+    }
+
+    #[test]
+    fn factors_that_predict_as_well_are_taken_if_they_are_more_than_noise() {
+        let predicted = [(0.2, 0.01), (0.5, 0.0), (0.49, 0.01), (0.485, 0.01), (0.48, 0.009)];
+        assert_eq!(number(&predicted, &[9.0, 5.0, 2.0, 1.0, 1.0], 1.0), Some(4));
+        // Their loadings are half a standard error in the mean.
+        assert_eq!(number(&predicted, &[9.0, 5.0, 2.0, 1.01, 1.0], 4.04), Some(4));
+        assert_eq!(number(&predicted, &[9.0, 5.0, 2.0, 1.0, 1.0], 4.04), Some(3));
+        // Genes tell little of them at a location.
+        assert_eq!(number(&predicted, &[9.0, 5.0, 0.2, 0.19, 0.19], 0.01), Some(3));
+    }
+
+    #[test]
+    fn factors_that_predict_best_are_taken_if_they_are_needed_or_explain_something() {
+        let predicted = [(0.2, 0.1), (0.48, 0.01), (0.49, 0.01), (0.5, 0.0), (0.4, 0.01)];
+        // Each more than .3 % of what is smooth, though it may be noise.
+        assert_eq!(number(&predicted, &[9.0, 5.0, 0.1, 0.1], 100.0), Some(4));
+        assert_eq!(number(&predicted, &[9.0, 5.0, 0.1, 0.01], 100.0), Some(3));
+        assert_eq!(number(&predicted, &[9.0, 0.01, 0.01, 0.01], 100.0), Some(2));
+        let all_needed = [(0.1, 0.01), (0.2, 0.01), (0.5, 0.0)];
+        assert_eq!(number(&all_needed, &[9.0, 0.01, 0.01], 100.0), Some(3));
+        assert_eq!(number(&[], &[9.0], 1.0), None);
+        assert_eq!(best(&[], &[9.0], 1.0), None);
+    }
 }
