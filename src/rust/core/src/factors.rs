@@ -22,6 +22,7 @@ use faer::prelude::*;
 use frame::Frame;
 use genes::Genes;
 use model::{Fit, Loadings, finish, fit};
+use rayon::prelude::*;
 use small::{dot, eigen_decreasing, function, gram, inverse, times, weighted_gram};
 use smoother::{Smoother, default_lengthscales};
 
@@ -447,12 +448,16 @@ fn report(
     }
 }
 
-/// Whether the best number of factors predicts left-out locations better than their means do, and beyond chance; `None` if
-/// none were left out.
+/// The number of factors, from 1, that predicts left-out locations best, the first of equal ones; `None` if none were left
+/// out.
+fn best_predicting(held_out: &[HeldOut]) -> Option<&HeldOut> {
+    held_out.get(1..)?.iter().reduce(|a, b| if b.r_squared > a.r_squared { b } else { a })
+}
+
+/// Whether it predicts them better than their means do, and beyond chance.
 fn supported(held_out: &[HeldOut]) -> Option<bool> {
-    let tried = held_out.get(1..)?;
-    let top = tried.iter().max_by(|a, b| a.r_squared.total_cmp(&b.r_squared));
-    Some(top.is_some_and(|top| top.r_squared > 0.0 && top.z > SUPPORTED))
+    held_out.get(1..)?;
+    Some(best_predicting(held_out).is_some_and(|best| best.r_squared > 0.0 && best.z > SUPPORTED))
 }
 
 /// The number that predicts best, less its last factors if they hardly explain anything and are not needed to predict as
@@ -460,9 +465,9 @@ fn supported(held_out: &[HeldOut]) -> Option<bool> {
 /// programs, one too many costs each of them little. `explained` is what each factor explains, decreasing, `noise` what
 /// one would if its loadings were nothing but their errors. `None` if no locations could be left out.
 fn best(held_out: &[HeldOut], explained: &[f64], noise: f64) -> Option<usize> {
-    let tried = held_out.get(1..)?;
-    let top = tried.iter().reduce(|a, b| if b.r_squared > a.r_squared { b } else { a })?;
+    let top = best_predicting(held_out)?;
     let as_good = |h: &&HeldOut| h.r_squared >= top.r_squared - WORSE * h.se;
+    let tried = &held_out[1..];
     let (least, most) = (tried.iter().find(as_good)?, tried.iter().rfind(as_good)?);
     let number = |least: f64| explained.iter().filter(|v| **v >= least).count();
     let small = number(LEAST_SHARE * explained.iter().sum::<f64>());
@@ -473,87 +478,30 @@ fn best(held_out: &[HeldOut], explained: &[f64], noise: f64) -> Option<usize> {
 /// Locations that are left out, and genes.
 type Fold = (Vec<usize>, Vec<usize>);
 
+/// What 0, 1, 2, ... factors leave of each left-out location: the sum of squares over genes.
+type Left = Vec<Vec<f64>>;
+/// The products of what they predict with what is there.
+type Along = Vec<Vec<f64>>;
+
 /// Predicts left-out locations by 0, 1, 2, ... factors.
 fn hold_out(
     locations: &Locations,
     y: MatRef<'_, f64>,
     folds: &[Fold],
     lengthscales: &[f64],
-    [most, others, iterations]: [usize; 3],
+    sizes: [usize; 3],
 ) -> Result<Vec<HeldOut>> {
-    let n = locations.len();
     let genes = Genes::new(y)?;
-    // What each number of factors, none first, leaves of each left-out location.
-    let mut left: Vec<Vec<f64>> = vec![Vec::new(); most + 1];
-    // Products of what they predict with what is there.
-    let mut along: Vec<Vec<f64>> = vec![Vec::new(); most + 1];
-    for (left_out, columns_used) in folds {
-        let mut out = vec![false; n];
-        left_out.iter().for_each(|&row| out[row] = true);
-        let kept: Vec<usize> = (0..n).filter(|&row| !out[row]).collect();
-        let sizes: Vec<usize> =
-            locations.samples().iter().map(|rows| rows.clone().filter(|&row| !out[row]).count()).collect();
-        let coords = Mat::from_fn(kept.len(), locations.dim(), |i, j| locations.coords()[(kept[i], j)]);
-        let part = Locations::with_samples(coords.as_ref(), &sizes)?;
-        // A gene may be constant there.
-        let varies = |g: &usize| kept.iter().any(|&row| y[(row, *g)] != y[(kept[0], *g)]);
-        let varying: Vec<usize> = columns_used.iter().copied().filter(varies).collect();
-        if varying.is_empty() {
-            continue;
-        }
-        let training = Mat::from_fn(kept.len(), varying.len(), |i, g| y[(kept[i], varying[g])]);
-        let Ok(fold_genes) = Genes::new(training.as_ref()) else { continue };
-        let mut smoother = Smoother::new(&part, lengthscales)?;
-        let limit = varying.len().min(kept.len() - 1);
-        let fit = fit(
-            &fold_genes,
-            &mut smoother,
-            most.min(limit),
-            others.min(limit - most.min(limit)),
-            iterations,
-        )?;
-        let axes = Axes::of(&fit)?;
-        let sample = |row: usize| locations.samples().iter().position(|r| r.contains(&row)).unwrap_or(0);
-        let points: Vec<_> =
-            left_out.iter().map(|&row| (anchors::point(locations, row), sample(row))).collect();
-        let mut fields = Mat::zeros(points.len(), axes.smooth.len());
-        for (j, &k) in axes.smooth.iter().enumerate() {
-            if let Some(choice) = fit.choices[k] {
-                let level = &smoother.levels[choice.level];
-                let field =
-                    level.predict(&points, smoother.deltas[choice.delta], fit.seen.col_as_slice(k))?;
-                fields.col_as_slice_mut(j).iter_mut().zip(field).for_each(|(x, f)| *x = f.0);
-            }
-        }
-        let fields = times(fields.as_ref(), axes.factors.as_ref());
-        let loadings = columns(&fit.loadings.mean, &axes.smooth);
-        let loadings = times(loadings.as_ref(), axes.loadings.as_ref());
-        // The residuals' sum of squares falls with each axis' prediction.
-        let mut residual =
-            Mat::from_fn(left_out.len(), varying.len(), |i, g| genes.at(left_out[i], varying[g]));
-        let truth = residual.clone();
-        let products = |a: &Mat<f64>, b: &Mat<f64>| {
-            let mut sums = vec![0.0; a.nrows()];
-            for g in 0..a.ncols() {
-                let both = a.col_as_slice(g).iter().zip(b.col_as_slice(g));
-                sums.iter_mut().zip(both).for_each(|(sum, (a, b))| *sum += a * b);
-            }
-            sums
-        };
-        let whole = products(&truth, &truth);
-        left[0].extend(&whole);
-        along[0].extend(whole.iter().map(|_| 0.0));
-        for (j, (left, along)) in left[1..].iter_mut().zip(&mut along[1..]).enumerate() {
-            if j < axes.smooth.len() {
-                for g in 0..varying.len() {
-                    let loading = loadings[(g, j)];
-                    let column = residual.col_as_slice_mut(g);
-                    column.iter_mut().zip(fields.col_as_slice(j)).for_each(|(r, f)| *r -= loading * f);
-                }
-            }
-            left.extend(products(&residual, &residual));
-            along.extend(whole.iter().zip(products(&truth, &residual)).map(|(all, rest)| all - rest));
-        }
+    let most = sizes[0];
+    let folds: Vec<Option<(Left, Along)>> = folds
+        .par_iter()
+        .map(|fold| leave_out(locations, y, &genes, fold, lengthscales, sizes))
+        .collect::<Result<_>>()?;
+    let mut left: Left = vec![Vec::new(); most + 1];
+    let mut along: Along = vec![Vec::new(); most + 1];
+    for (fold_left, fold_along) in folds.iter().flatten() {
+        left.iter_mut().zip(fold_left).for_each(|(all, fold)| all.extend(fold));
+        along.iter_mut().zip(fold_along).for_each(|(all, fold)| all.extend(fold));
     }
     let sum = |x: &[f64]| x.iter().sum::<f64>();
     let whole = sum(&left[0]);
@@ -577,6 +525,77 @@ fn hold_out(
         }
     };
     Ok(left.iter().enumerate().map(one).collect())
+}
+
+/// Predicts the left-out locations of one fold by 0, 1, 2, ... factors of the others; `None` if no gene varies there.
+fn leave_out(
+    locations: &Locations,
+    y: MatRef<'_, f64>,
+    genes: &Genes<'_>,
+    (left_out, columns_used): &Fold,
+    lengthscales: &[f64],
+    [most, others, iterations]: [usize; 3],
+) -> Result<Option<(Left, Along)>> {
+    let n = locations.len();
+    let mut out = vec![false; n];
+    left_out.iter().for_each(|&row| out[row] = true);
+    let kept: Vec<usize> = (0..n).filter(|&row| !out[row]).collect();
+    let sizes: Vec<usize> =
+        locations.samples().iter().map(|rows| rows.clone().filter(|&row| !out[row]).count()).collect();
+    let coords = Mat::from_fn(kept.len(), locations.dim(), |i, j| locations.coords()[(kept[i], j)]);
+    let part = Locations::with_samples(coords.as_ref(), &sizes)?;
+    // A gene may be constant there.
+    let varies = |g: &usize| kept.iter().any(|&row| y[(row, *g)] != y[(kept[0], *g)]);
+    let varying: Vec<usize> = columns_used.iter().copied().filter(varies).collect();
+    if varying.is_empty() {
+        return Ok(None);
+    }
+    let training = Mat::from_fn(kept.len(), varying.len(), |i, g| y[(kept[i], varying[g])]);
+    let Ok(fold_genes) = Genes::new(training.as_ref()) else { return Ok(None) };
+    let mut smoother = Smoother::new(&part, lengthscales)?;
+    let limit = varying.len().min(kept.len() - 1);
+    let fit =
+        fit(&fold_genes, &mut smoother, most.min(limit), others.min(limit - most.min(limit)), iterations)?;
+    let axes = Axes::of(&fit)?;
+    let sample = |row: usize| locations.samples().iter().position(|r| r.contains(&row)).unwrap_or(0);
+    let points: Vec<_> = left_out.iter().map(|&row| (anchors::point(locations, row), sample(row))).collect();
+    let mut fields = Mat::zeros(points.len(), axes.smooth.len());
+    for (j, &k) in axes.smooth.iter().enumerate() {
+        if let Some(choice) = fit.choices[k] {
+            let level = &smoother.levels[choice.level];
+            let field = level.predict(&points, smoother.deltas[choice.delta], fit.seen.col_as_slice(k))?;
+            fields.col_as_slice_mut(j).iter_mut().zip(field).for_each(|(x, f)| *x = f.0);
+        }
+    }
+    let fields = times(fields.as_ref(), axes.factors.as_ref());
+    let loadings = columns(&fit.loadings.mean, &axes.smooth);
+    let loadings = times(loadings.as_ref(), axes.loadings.as_ref());
+    // The residuals' sum of squares falls with each axis' prediction.
+    let mut residual = Mat::from_fn(left_out.len(), varying.len(), |i, g| genes.at(left_out[i], varying[g]));
+    let truth = residual.clone();
+    let products = |a: &Mat<f64>, b: &Mat<f64>| {
+        let mut sums = vec![0.0; a.nrows()];
+        for g in 0..a.ncols() {
+            let both = a.col_as_slice(g).iter().zip(b.col_as_slice(g));
+            sums.iter_mut().zip(both).for_each(|(sum, (a, b))| *sum += a * b);
+        }
+        sums
+    };
+    let whole = products(&truth, &truth);
+    let mut left = vec![whole.clone()];
+    let mut along = vec![vec![0.0; left_out.len()]];
+    for j in 0..most {
+        if j < axes.smooth.len() {
+            for g in 0..varying.len() {
+                let loading = loadings[(g, j)];
+                let column = residual.col_as_slice_mut(g);
+                column.iter_mut().zip(fields.col_as_slice(j)).for_each(|(r, f)| *r -= loading * f);
+            }
+        }
+        left.push(products(&residual, &residual));
+        along.push(whole.iter().zip(products(&truth, &residual)).map(|(all, rest)| all - rest).collect());
+    }
+    Ok(Some((left, along)))
 }
 
 /// Rows to leave out, in turn: a fold of each sample, by chance but always the same.

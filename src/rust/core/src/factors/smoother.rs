@@ -68,8 +68,10 @@ impl Smoother {
         let judges: Vec<usize> = (0..count).map(|i| i * n / count).collect();
         let levels: Vec<Level> =
             lengthscales.par_iter().map(|&l| Level::new(locations, l, spacing)).collect();
-        let judged =
-            levels.iter().map(|level| level.weights(locations, &judges, &deltas)).collect::<Result<_>>()?;
+        let judged = levels
+            .par_iter()
+            .map(|level| level.weights(locations, &judges, &deltas))
+            .collect::<Result<_>>()?;
         let rows = (0..n).collect();
         Ok(Self {
             locations: locations.clone(),
@@ -121,6 +123,9 @@ impl Smoother {
 
     /// Prepares the kernels that have been chosen.
     pub fn prepare(&mut self, choices: &[Option<Choice>]) -> Result<()> {
+        if self.all_judge() {
+            return Ok(());
+        }
         for choice in choices.iter().flatten() {
             if !self.prepared.contains_key(choice) {
                 let delta = [self.deltas[choice.delta]];
@@ -129,6 +134,16 @@ impl Smoother {
             }
         }
         Ok(())
+    }
+
+    /// Whether kernels are judged by all locations, so that their weights are prepared from the start.
+    fn all_judge(&self) -> bool {
+        self.judges.len() == self.rows.len()
+    }
+
+    /// The weights at all locations.
+    fn weights(&self, choice: Choice) -> &Weights {
+        if self.all_judge() { &self.judged[choice.level][choice.delta] } else { &self.prepared[&choice] }
     }
 
     /// The share of a factor's variance that is smooth: a factor has variance 1, and noise 1 / `precision` is added.
@@ -148,7 +163,7 @@ impl Smoother {
                 smooth_variance: vec![0.0; n],
             };
         };
-        let weights = &self.prepared[&choice];
+        let weights = self.weights(choice);
         let (share, delta) = (self.share(Some(choice), precision), self.deltas[choice.delta]);
         let level = &self.levels[choice.level];
         let errors = level.errors(&[weights], &self.rows, x, &level.anchors.sums(x));
