@@ -28,11 +28,10 @@ use smoother::{Smoother, default_lengthscales};
 
 /// Factors beside those asked for, for what is not spatial.
 const OTHERS: usize = 5;
-/// Folds of left-out locations where there are few; else one.
-const FOLDS: usize = 4;
-const FEW: usize = 700;
-/// The share left out of many locations.
-const LEFT_OUT: f64 = 0.1;
+/// Locations that are left out, at least, if there are as many: in folds of a quarter, or of a tenth where that is enough.
+const LEFT_OUT: usize = 2000;
+const QUARTERS: usize = 4;
+const TENTHS: usize = 10;
 /// Axes that domains know, at most: more than are worth a picture.
 const AXES: usize = 10;
 /// [`HeldOut::z`] of the best number, at least, for factors to be supported: above what it is by chance, since folds in
@@ -604,7 +603,8 @@ pub fn folds(locations: &Locations) -> Vec<Vec<usize>> {
     if n < DIVISIBLE {
         return Vec::new();
     }
-    let (used, parts) = if n <= FEW { (FOLDS, FOLDS) } else { (1, (1.0 / LEFT_OUT).round() as usize) };
+    let parts = if n < TENTHS * LEFT_OUT { QUARTERS } else { TENTHS };
+    let used = (parts * LEFT_OUT).div_ceil(n).min(parts);
     let mut random = SplitMix64::new(1, &[n as u64]);
     let mut folds = vec![Vec::new(); used];
     for rows in locations.samples() {
