@@ -32,6 +32,14 @@
 #' Where no factor is supported (see [spatial_factors()]), nothing divides the tissue: without `n_domains` it
 #' is one domain, with a warning of class `patina_warning_no_domains`.
 #'
+#' @section Probabilities:
+#' To the mixture the axes of a spot, and spots near each other, are more evidence than they are: of spots to
+#' which it gives 0.9 to 0.99, three quarters are right. `probability` is its own to the power of 0.3 (so
+#' that those of all domains add up to 1). In 40 simulated tissues, which had no part in that choice, 66, 82,
+#' 95 and 99 % of the spots with 0.5 to 0.7, to 0.9, to 0.99 and above were in the part of the tissue that
+#' most of their domain is in: 90 % of all, as on the average of the probabilities. It is too high where parts
+#' are a few spots wide or hardly differ (72 % right at 0.83), and too low where they differ much.
+#'
 #' @param factors A result of [spatial_factors()]. Spots of all its samples share the domains.
 #' @param n_domains Number of domains, or several to choose from; by default 2 to 10, or 1 where no factor is
 #'   supported.
@@ -39,10 +47,8 @@
 #' @param threads Number of threads, see [spatial_test()].
 #' @returns A tibble of class `patina_domains` with a row for each spot, in the order of the input: `spot`,
 #'   `sample` (of several), the coordinates, `domain` (a factor; 1 is the largest) and `probability` (that the
-#'   spot belongs to it, given its neighbours and all domains: in simulations 87 % of those above 0.99 and two
-#'   thirds of those from 0.9 to 0.99 are right, as whole domains may be wrong). The attribute `patina` has
-#'   `criterion` (a tibble of those tried), `beta` (the strength of the neighbours' influence) and `means`
-#'   (domains × factors).
+#'   spot belongs to it, see Probabilities). The attribute `patina` has `criterion` (a tibble of those tried),
+#'   `beta` (the strength of the neighbours' influence) and `means` (domains × factors).
 #' @section Errors:
 #' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or `n_domains` is not whole,
 #' or above the number of spots.
