@@ -37,7 +37,7 @@ rust_predict_factors <- function(coords, sizes, seen, lengthscales, delta, prior
 
 #' Domains of factors, counted from 1.
 #' @noRd
-rust_find_domains <- function(coords, sizes, values, n_domains, least_beta, threads) .Call(wrap__rust_find_domains, coords, sizes, values, n_domains, least_beta, threads)
+rust_find_domains <- function(coords, sizes, smooth, total, n_domains, threads) .Call(wrap__rust_find_domains, coords, sizes, smooth, total, n_domains, threads)
 
 #' Moran's I of genes over neighbouring spots.
 #' @noRd

@@ -99,24 +99,23 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
       call = call
     )
   }
-  ratio <- smooth_ratio(factors$model$tissue)
-  share <- own_share(ratio)
-  values <- mostly_smooth(factors$model$tissue, share)
+  tissue <- factors$model$tissue
   fit <- call_rust(
     rust_find_domains,
     coords[order, , drop = FALSE],
     if (is.null(sample)) n else as.integer(table(sample)),
-    values[order, , drop = FALSE],
+    tissue$values[order, , drop = FALSE],
+    tissue$totals[order, , drop = FALSE],
     sort(unique(as.integer(n_domains))),
-    least_beta(ratio),
     threads
   )
   back <- order(order)
   found <- ncol(fit$probabilities)
   domain <- fit$labels[back]
   probabilities <- fit$probabilities[back, , drop = FALSE]
-  shown <- list(values = as.matrix(places[colnames(factors$loadings)]), totals = unname(factors$totals))
-  means <- crossprod(probabilities, mostly_smooth(shown, share))
+  smooth <- as.matrix(places[colnames(factors$loadings)])
+  shown <- (1 - fit$share) * smooth + fit$share * unname(factors$totals)
+  means <- crossprod(probabilities, shown)
   table <- places[setdiff(names(places), colnames(factors$loadings))]
   table$domain <- factor(domain, seq_len(found))
   table$probability <- probabilities[cbind(seq_len(n), domain)]
@@ -142,24 +141,3 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
     )
   )
 }
-
-#' The variance of what is smooth over that of what each spot has of its own
-#' @noRd
-smooth_ratio <- function(tissue) {
-  squares <- function(x) sum((x - rep(colMeans(x), each = nrow(x)))^2)
-  own <- squares(tissue$totals - tissue$values)
-  if (own > 0) squares(tissue$values) / own else Inf
-}
-
-#' How much of what each spot has of its own counts for domains
-#'
-#' It makes borders sharper, and domains of types of cells, which are no areas: the more of it there is beside
-#' what is smooth, the less it counts.
-#' @noRd
-own_share <- function(ratio) min(max(0.15 * ratio, 0.1), 0.4)
-
-mostly_smooth <- function(x, share) (1 - share) * x$values + share * x$totals
-
-#' Labels of which neighbours tell less are kinds of spots, not areas
-#' @noRd
-least_beta <- function(ratio) if (ratio < 2) 0.35 else 0.25

@@ -125,19 +125,20 @@ fn rust_predict_factors(
 fn rust_find_domains(
     coords: RMatrix<f64>,
     sizes: &[i32],
-    values: RMatrix<f64>,
+    smooth: RMatrix<f64>,
+    total: RMatrix<f64>,
     n_domains: &[i32],
-    least_beta: f64,
     threads: i32,
 ) -> Result<List> {
     let (locations, _) = locations(&coords, sizes)?;
     let numbers: Vec<usize> = n_domains.iter().map(|&d| d.max(0) as usize).collect();
-    let values = matrix(&values);
-    let fit = in_pool(threads, || find_domains(&locations, values, &numbers, least_beta))?;
+    let (smooth, total) = (matrix(&smooth), matrix(&total));
+    let fit = in_pool(threads, || find_domains(&locations, smooth, total, &numbers))?;
     Ok(list!(
         labels = fit.labels.iter().map(|&k| k as i32 + 1).collect::<Vec<_>>(),
         probabilities = to_r(fit.probabilities.as_ref()),
         beta = fit.beta,
+        share = fit.share,
         n_domains = fit.criterion.iter().map(|c| c.0 as i32).collect::<Vec<_>>(),
         criterion = fit.criterion.iter().map(|c| c.1).collect::<Vec<_>>()
     ))

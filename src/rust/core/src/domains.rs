@@ -42,6 +42,15 @@ const ROUNDS: usize = 3;
 const MANY: usize = 20_000;
 /// No probability changes by more than this at the end.
 const TOLERANCE: f64 = 1e-3;
+/// What each location has of its own counts by this share of the ratio of variances, the smooth part's over its own, from
+/// and to so much.
+const OWN_SHARE: f64 = 0.15;
+const LEAST_OWN: f64 = 0.1;
+const MOST_OWN: f64 = 0.4;
+/// The least beta of domains that are areas, and where the ratio is below that given.
+const LEAST_BETA: f64 = 0.25;
+const LEAST_BETA_MIXED: f64 = 0.35;
+const MOSTLY_SMOOTH: f64 = 2.0;
 /// The power of the probabilities that are reported: to the mixture the axes of a location, and locations near each other,
 /// are more evidence than they are, so that it is too sure of the domains as a whole.
 const TEMPER: f64 = 0.3;
@@ -61,6 +70,8 @@ pub struct Domains {
     pub means: Mat<f64>,
     /// The strength of the neighbours' influence, from 0.
     pub beta: f64,
+    /// How much of what each location has of its own counted, from 0 to 1.
+    pub share: f64,
     /// The numbers tried, with the criterion of each; the highest was chosen.
     pub criterion: Vec<(usize, f64)>,
 }
@@ -68,9 +79,11 @@ pub struct Domains {
 /// Finds domains; of several numbers the one with the best criterion. The result does not depend on the size of the
 /// current rayon pool.
 ///
-/// `values` has a row for each location; a unit in one column counts as much as in another. If neighbours tell so little of
-/// a location's domain that beta is below `least_beta`, domains are kinds of locations, not areas: they are found again from
-/// the means of neighbours' values.
+/// `smooth` and `total` have a row for each location: what is smooth about it, and that with what it has of its own. A
+/// unit in one column counts as much as in another. Values are those of `smooth`, and of what locations have of their own
+/// a share, .15 times the ratio of both variances, from .1 to .4: it makes borders sharper, and domains of types of cells,
+/// which are no areas. If neighbours tell so little of a location's domain that beta is below .25 (or .35 where the ratio
+/// is below 2), domains are kinds of locations all the same: they are found again from the means of neighbours' values.
 ///
 /// The criterion is the objective (log pseudo-likelihood of values and labels) less a penalty for each domain: a quarter of
 /// what the first two divisions gain on the average, and half of log n for each parameter of a mean at least. Values vary
@@ -81,12 +94,14 @@ pub struct Domains {
 /// Sizes that disagree, values that are not finite, or a number of domains that is not from 1 to that of locations.
 pub fn find_domains(
     locations: &Locations,
-    values: MatRef<'_, f64>,
+    smooth: MatRef<'_, f64>,
+    total: MatRef<'_, f64>,
     numbers: &[usize],
-    least_beta: f64,
 ) -> Result<Domains> {
-    let (n, p) = values.shape();
+    let (n, p) = smooth.shape();
     check_size("rows of the factors", locations.len(), n)?;
+    check_size("rows of the factors as a whole", n, total.nrows())?;
+    check_size("columns of the factors as a whole", p, total.ncols())?;
     if numbers.is_empty() || p == 0 {
         return Err(Error::Shape { what: "factors and numbers of domains", expected: 1, got: 0 });
     }
@@ -94,22 +109,47 @@ pub fn find_domains(
         let must_be = "from 1 to the number of locations";
         return Err(Error::Parameter { name: "n_domains", value: d as f64, must_be });
     }
-    if let Some(k) = (0..p).find(|&k| values.col(k).iter().any(|x| !x.is_finite())) {
+    let finite = |m: MatRef<'_, f64>, k: usize| m.col(k).iter().all(|x| x.is_finite());
+    if let Some(k) = (0..p).find(|&k| !(finite(smooth, k) && finite(total, k))) {
         return Err(Error::Parameter { name: "factor", value: (k + 1) as f64, must_be: "finite" });
     }
+    let ratio = smooth_ratio(smooth, total);
+    let share = (OWN_SHARE * ratio).clamp(LEAST_OWN, MOST_OWN);
+    let values = Mat::from_fn(n, p, |i, k| (1.0 - share) * smooth[(i, k)] + share * total[(i, k)]);
     let (locations, order) = locations.near_together();
     let graph = Graph::new(&locations);
     // Squares stay in range.
-    let unit = values.col_iter().flat_map(|c| c.iter()).fold(0.0_f64, |a, x| a.max(x.abs()));
-    let unit = if unit > 0.0 { unit } else { 1.0 };
-    let x = order.iter().flat_map(|&i| (0..p).map(move |k| values[(i, k)] / unit)).collect();
+    let unit = largest(values.as_ref());
+    let x = order.iter().flat_map(|&i| (0..p).map(move |k| (i, k))).map(|at| values[at] / unit).collect();
     let (problem, chosen) = choose(&graph, x, p, numbers)?;
+    let least_beta = if ratio < MOSTLY_SMOOTH { LEAST_BETA_MIXED } else { LEAST_BETA };
     if chosen.run.d == 1 || chosen.run.beta >= least_beta {
-        return Ok(problem.finish(chosen, &order, unit));
+        return Ok(problem.finish(chosen, &order, unit, share));
     }
     let smoothed = starts::neighbours_mean(&graph, &problem.x, p);
     let (problem, chosen) = choose(&graph, smoothed, p, numbers)?;
-    Ok(problem.finish(chosen, &order, unit))
+    Ok(problem.finish(chosen, &order, unit, share))
+}
+
+/// The largest absolute value; 1 if all are 0.
+fn largest(m: MatRef<'_, f64>) -> f64 {
+    let largest = m.col_iter().flat_map(|c| c.iter()).fold(0.0_f64, |a, x| a.max(x.abs()));
+    if largest > 0.0 { largest } else { 1.0 }
+}
+
+/// The variance of what is smooth over that of what each location has of its own.
+fn smooth_ratio(smooth: MatRef<'_, f64>, total: MatRef<'_, f64>) -> f64 {
+    let unit = largest(smooth).max(largest(total));
+    let n = smooth.nrows() as f64;
+    let squares = |of: &dyn Fn(usize, usize) -> f64| -> f64 {
+        let column = |k: usize| -> f64 {
+            let mean = (0..smooth.nrows()).map(|i| of(i, k)).sum::<f64>() / n;
+            (0..smooth.nrows()).map(|i| (of(i, k) - mean).powi(2)).sum()
+        };
+        (0..smooth.ncols()).map(column).sum()
+    };
+    let own = squares(&|i, k| total[(i, k)] / unit - smooth[(i, k)] / unit);
+    if own > 0.0 { squares(&|i, k| smooth[(i, k)] / unit) / own } else { f64::INFINITY }
 }
 
 /// The best of several numbers of domains.
@@ -434,7 +474,7 @@ impl<'a> Problem<'a> {
     }
 
     /// Domains in order of their size; `order` has the row of each location, `unit` is that of the values.
-    fn finish(&self, chosen: Chosen, order: &[usize], unit: f64) -> Domains {
+    fn finish(&self, chosen: Chosen, order: &[usize], unit: f64, share: f64) -> Domains {
         let Chosen { run, criterion } = chosen;
         let (n, p, d) = (self.n, self.p, run.d);
         let mut r = vec![0.0; n * d];
@@ -457,6 +497,7 @@ impl<'a> Problem<'a> {
             probabilities: Mat::from_fn(n, d, |i, k| r[i * d + by_size[k]]),
             means: Mat::from_fn(d, p, |k, j| run.means[by_size[k] * p + j] * unit),
             beta: run.beta,
+            share,
             criterion,
         }
     }

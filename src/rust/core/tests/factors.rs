@@ -97,9 +97,9 @@ fn rare_genes_do_not_keep_the_number_from_being_chosen() {
 fn a_domain_is_found_again() {
     let (locations, programs, y) = tissue();
     let found = fit(&locations, &y, Some(2));
-    let domains = find_domains(&locations, found.totals.as_ref(), &[2, 3, 4], 0.25).unwrap();
+    let domains = find_domains(&locations, found.values.as_ref(), found.totals.as_ref(), &[2, 3, 4]).unwrap();
     assert_eq!(domains.criterion.len(), 3);
-    let four = find_domains(&locations, found.totals.as_ref(), &[4], 0.25).unwrap();
+    let four = find_domains(&locations, found.values.as_ref(), found.totals.as_ref(), &[4]).unwrap();
     // The disc is a domain, or several whole ones.
     for k in 0..4 {
         let inside = (0..locations.len()).filter(|&i| four.labels[i] == k && programs[(i, 1)] > 1.0).count();
@@ -118,7 +118,7 @@ fn threads_change_nothing() {
     let (locations, _, y) = tissue();
     let all = || {
         let found = fit(&locations, &y, None);
-        let domains = find_domains(&locations, found.totals.as_ref(), &[3], 0.25).unwrap();
+        let domains = find_domains(&locations, found.values.as_ref(), found.totals.as_ref(), &[3]).unwrap();
         (format!("{found:?}"), format!("{domains:?}"))
     };
     let [one, three] = [1, 3]
@@ -164,7 +164,7 @@ fn kinds_of_locations_are_no_domains() {
         (0..n).map(|i| f64::from(u8::from(random.uniform() < 0.3 + 0.4 * area(i)))).collect();
     let values =
         Mat::from_fn(n, 2, |i, k| (if k == 0 { 3.0 * kind[i] } else { area(i) }) + 0.2 * random.normal());
-    let domains = find_domains(&locations, values.as_ref(), &[2], 0.25).unwrap();
+    let domains = find_domains(&locations, values.as_ref(), values.as_ref(), &[2]).unwrap();
     let inside = (0..n).filter(|&i| domains.labels[i] as f64 == area(i)).count();
     assert!(inside.max(n - inside) > 380, "{inside}");
 }
@@ -185,7 +185,7 @@ fn bands(odd: f64) -> (Locations, Vec<usize>, Mat<f64>) {
 fn odd_locations_are_no_domain() {
     for odd in [0.0, 10.0, 30.0] {
         let (locations, band, values) = bands(odd);
-        let domains = find_domains(&locations, values.as_ref(), &[3], 0.25).unwrap();
+        let domains = find_domains(&locations, values.as_ref(), values.as_ref(), &[3]).unwrap();
         for k in 0..3 {
             let inside = (0..400).filter(|&i| domains.labels[i] == k);
             let most = (0..3).map(|b| inside.clone().filter(|&i| band[i] == b).count()).max().unwrap();
@@ -205,7 +205,7 @@ fn domains_that_differ_in_weak_axes_are_found_beside_a_strong_one_that_does_not(
         let angle = 0.4 * std::f64::consts::TAU * band(i) as f64;
         [0.0, angle.cos(), angle.sin()][k] + [10.0, 0.4, 0.4][k] * random.normal()
     });
-    let domains = find_domains(&locations, values.as_ref(), &[5], 0.25).unwrap();
+    let domains = find_domains(&locations, values.as_ref(), values.as_ref(), &[5]).unwrap();
     let most = |k: usize| {
         let inside = |b: usize| (0..n).filter(|&i| domains.labels[i] == k && band(i) == b).count();
         (0..5).map(inside).max().unwrap()
@@ -225,19 +225,40 @@ fn smooth_fields_within_domains_are_no_domains() {
         let smooth = 2.5 * ((i / 20) as f64 / 5.0).sin();
         (if k == 0 { 3.0 * half(i) } else { smooth }) + 0.3 * random.normal()
     });
-    let domains = find_domains(&locations, values.as_ref(), &[2], 0.25).unwrap();
+    let domains = find_domains(&locations, values.as_ref(), values.as_ref(), &[2]).unwrap();
     let same = (0..n).filter(|&i| domains.labels[i] as f64 == half(i)).count();
     assert!(same.max(n - same) == n, "{same}");
+}
+
+/// Of two smooth halves and of types of cells anywhere, the halves are the domains where types are most of what locations
+/// have of their own, and locations are what they are in all where they have little.
+#[test]
+fn what_locations_have_of_their_own_counts_by_how_much_of_it_there_is() {
+    let (locations, _, _) = tissue();
+    let n = locations.len();
+    let mut random = SplitMix64::new(5, &[]);
+    let half = |i: usize| f64::from(u8::from(locations.coords()[(i, 0)] > 7.5));
+    let smooth = Mat::from_fn(n, 2, |i, k| if k == 0 { half(i) } else { 0.0 } + 0.05 * random.normal());
+    for (sd, share) in [(3.0, 0.1), (0.01, 0.4)] {
+        let total = Mat::from_fn(n, 2, |i, k| smooth[(i, k)] + sd * random.normal());
+        let found = find_domains(&locations, smooth.as_ref(), total.as_ref(), &[2]).unwrap();
+        assert_eq!(found.share, share);
+        let same = (0..n).filter(|&i| found.labels[i] as f64 == half(i)).count();
+        assert!(same.max(n - same) as f64 > 0.95 * n as f64, "{sd}: {same} of {n}");
+    }
+    let wide = Mat::from_fn(n, 3, |i, k| smooth[(i, k.min(1))]);
+    assert!(find_domains(&locations, smooth.as_ref(), wide.as_ref(), &[2]).is_err());
 }
 
 #[test]
 fn values_have_any_unit() {
     let (locations, _, y) = tissue();
     let found = fit(&locations, &y, Some(2));
-    let plain = find_domains(&locations, found.totals.as_ref(), &[3], 0.25).unwrap();
+    let plain = find_domains(&locations, found.values.as_ref(), found.totals.as_ref(), &[3]).unwrap();
     for unit in [2f64.powi(700), 2f64.powi(-700)] {
-        let other = Mat::from_fn(locations.len(), 2, |i, k| unit * found.totals[(i, k)]);
-        let other = find_domains(&locations, other.as_ref(), &[3], 0.25).unwrap();
+        let scaled = |m: &Mat<f64>| Mat::from_fn(m.nrows(), m.ncols(), |i, k| unit * m[(i, k)]);
+        let (smooth, total) = (scaled(&found.values), scaled(&found.totals));
+        let other = find_domains(&locations, smooth.as_ref(), total.as_ref(), &[3]).unwrap();
         assert!(other.labels == plain.labels && other.beta == plain.beta);
         assert!(other.means[(0, 0)] == unit * plain.means[(0, 0)]);
     }

@@ -341,7 +341,10 @@ fn domains_case(random: &mut SplitMix64) {
 fn domains_of(random: &mut SplitMix64, locations: &Locations, values: &Mat<f64>) {
     let most = 1 + random.below(6);
     let numbers: Vec<usize> = if random.below(2) == 0 { vec![most] } else { (1..=most).collect() };
-    let Ok(domains) = find_domains(locations, values.as_ref(), &numbers, 0.25) else { return };
+    let own = if random.below(2) == 0 { 0.0 } else { random.normal() };
+    let total =
+        Mat::from_fn(values.nrows(), values.ncols(), |i, k| (1.0 + own * random.normal()) * values[(i, k)]);
+    let Ok(domains) = find_domains(locations, values.as_ref(), total.as_ref(), &numbers) else { return };
     let count = domains.probabilities.ncols();
     assert!(numbers.contains(&count) && domains.beta >= 0.0 && domains.beta.is_finite());
     let mut sizes = vec![0_usize; count];
