@@ -48,7 +48,7 @@
 #' @returns A tibble of class `patina_domains` with a row for each spot, in the order of the input: `spot`,
 #'   `sample` (of several), the coordinates, `domain` (a factor; 1 is the largest) and `probability` (that the
 #'   spot belongs to it, see Probabilities). The attribute `patina` has `criterion` (a tibble of those tried),
-#'   `beta` (the strength of the neighbours' influence) and `means` (domains × factors).
+#'   `beta` (the strength of the neighbours' influence) and `means` (of their spots; domains × factors).
 #' @section Errors:
 #' `patina_error_argument` if `factors` is not a result of [spatial_factors()], or `n_domains` is not whole,
 #' or above the number of spots.
@@ -112,13 +112,11 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   back <- order(order)
   found <- ncol(fit$probabilities)
   domain <- fit$labels[back]
-  probabilities <- fit$probabilities[back, , drop = FALSE]
   smooth <- as.matrix(places[colnames(factors$loadings)])
   shown <- (1 - fit$share) * smooth + fit$share * unname(factors$totals)
-  means <- crossprod(probabilities, shown)
   table <- places[setdiff(names(places), colnames(factors$loadings))]
   table$domain <- factor(domain, seq_len(found))
-  table$probability <- probabilities[cbind(seq_len(n), domain)]
+  table$probability <- fit$probabilities[back, , drop = FALSE][cbind(seq_len(n), domain)]
   tried <- tibble::tibble(n_domains = fit$n_domains, criterion = fit$criterion)
   if (nrow(tried) > 1L) {
     inform_patina(c(
@@ -135,7 +133,7 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
     patina = list(
       criterion = tried,
       beta = fit$beta,
-      means = means / colSums(probabilities),
+      means = do.call(rbind, lapply(seq_len(found), \(k) colMeans(shown[domain == k, , drop = FALSE]))),
       coords = colnames(coords),
       version = utils::packageVersion("patina")
     )
