@@ -23,8 +23,8 @@
 #'
 #' @section Choosing the number of factors:
 #' Without `n_factors`, spots are left out, a quarter in turn until at least 2,000 have been (of 20,000 and
-#' more a tenth, once), and predicted from the others by 1, 2, ... `most` factors. The number taken is the one that predicts best, less
-#' its last factors if each explains less than 0.3 % of what is smooth and without them the prediction is not
+#' more a tenth, once), and predicted from the others by 1, 2, ... `most` factors. The number taken is the
+#' one that predicts best, less its last factors if each explains less than 0.3 % of what is smooth and without them the prediction is not
 #' worse by two standard errors of the difference, over the left-out spots. More factors that predict as well,
 #' within two standard errors, are taken if each is more than noise: its loadings are at least half their
 #' standard error in the root mean square, and what the genes tell of it at a single spot is at least a fifth
