@@ -24,12 +24,12 @@
 #' @section Choosing the number of factors:
 #' Without `n_factors`, spots are left out, a quarter in turn until at least 2,000 have been (of 20,000 and
 #' more a tenth, once), and predicted from the others by 1, 2, ... `most` factors. The number taken is the
-#' one that predicts best, less its last factors if each explains less than 0.3 % of what is smooth and without them the prediction is not
-#' worse by two standard errors of the difference, over the left-out spots. More factors that predict as well,
-#' within two standard errors, are taken if each is more than noise: its loadings are at least half their
-#' standard error in the root mean square, and what the genes tell of it at a single spot is at least a fifth
-#' of their noise. One factor too few merges two programs, one too many costs each of them little. The shares
-#' of the variance that are predicted are in `held_out`.
+#' one that predicts best, less its last factors if each explains less than 0.3 % of what is smooth and
+#' without them the prediction is not worse by two standard errors of the difference, over the left-out
+#' spots. More factors that predict as well, within two standard errors, are taken if each is more than
+#' noise: its loadings are at least half their standard error in the root mean square, and what the genes
+#' tell of it at a single spot is at least a fifth of their noise. One factor too few merges two programs,
+#' one too many costs each of them little. The shares of the variance that are predicted are in `held_out`.
 #'
 #' Where even the best number predicts left-out spots no better than the genes' means do, or hardly goes with
 #' them (`z`, the mean product of predictions with what was left out in its standard errors, is not above 4),
