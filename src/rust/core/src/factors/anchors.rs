@@ -27,7 +27,7 @@ pub(crate) fn point(locations: &Locations, row: usize) -> Point {
 }
 
 /// The squared distance of two points.
-#[inline]
+#[inline(always)]
 pub(crate) fn squared(a: &Point, b: &Point) -> f64 {
     (0..3).map(|k| (a[k] - b[k]) * (a[k] - b[k])).sum()
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::interrupt;
 use crate::kd_tree::Point;
 use crate::locations::Locations;
+use crate::simd::{exp_negative, vectorized};
 use rayon::prelude::*;
 
 /// Anchors that a location is predicted from.
@@ -91,16 +92,8 @@ impl Level {
         Self { lengthscale, anchors: Anchors::new(locations, cell * lengthscale, spacing), sample, averaged }
     }
 
-    /// The kernel at a squared distance.
-    fn kernel(&self, d2: f64) -> f64 {
-        (-0.5 * d2 / (self.lengthscale * self.lengthscale)).exp()
-    }
-
     /// The kernel between two means over places that scatter round their centres, as if normally, with some variance in all.
     fn between(&self, a: &Point, b: &Point, spread: impl Fn(usize) -> f64) -> f64 {
-        if !self.averaged {
-            return self.kernel(squared(a, b));
-        }
         let square = self.lengthscale * self.lengthscale;
         let (mut d2, mut shrink) = (0.0, 1.0);
         for k in 0..3 {
@@ -138,14 +131,40 @@ impl Level {
         let m = s.ids.len();
         s.k.clear();
         s.k.resize(m * m, 0.0);
+        s.target.clear();
+        s.target.resize(m, 0.0);
+        if !self.averaged {
+            self.kernels(at, s);
+            return;
+        }
         for i in 0..m {
             for j in 0..=i {
                 s.k[i * m + j] =
                     self.between(&s.places[i], &s.places[j], |k| s.spreads[i][k] + s.spreads[j][k]);
             }
+            s.target[i] = self.between(&s.places[i], at, |k| s.spreads[i][k]);
         }
-        s.target.clear();
-        s.target.extend(s.places.iter().zip(&s.spreads).map(|(p, v)| self.between(p, at, |k| v[k])));
+    }
+
+    /// The kernel between places (the lower triangle), and between them and a point.
+    fn kernels(&self, at: &Point, s: &mut Scratch) {
+        let m = s.places.len();
+        let factor = -0.5 / (self.lengthscale * self.lengthscale);
+        let Scratch { places, k, target, .. } = s;
+        vectorized!({
+            for i in 0..=m {
+                let (from, row) = match places.get(i) {
+                    Some(place) => (place, &mut k[i * m..=i * m + i]),
+                    None => (at, target.as_mut_slice()),
+                };
+                for (value, place) in row.iter_mut().zip(places.iter()) {
+                    *value = factor * squared(from, place);
+                }
+                for value in row {
+                    *value = exp_negative::<13>(*value);
+                }
+            }
+        });
     }
 
     /// Solves for the weights at one delta; returns k' (K + delta)^-1 k.

@@ -4,7 +4,7 @@
 //! places, whatever the lengthscale, and a kernel over a run is a loop without branches. Nothing is stored but the
 //! points.
 
-use crate::simd::{dot, vectorized};
+use crate::simd::{dot, exp_negative, vectorized};
 use faer::MatRef;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -263,7 +263,7 @@ impl Strips {
             let count = RUN.min(run.end - from);
             self.squared_distances(place, from..from + count, &mut values);
             for value in &mut values[..count.next_multiple_of(8).min(RUN)] {
-                *value = exp(factor * *value);
+                *value = exp_negative::<10>(factor * *value);
             }
             with(from, &values[..count]);
             from += count;
@@ -447,7 +447,7 @@ impl Strips {
                             }
                             let padded = count.next_multiple_of(4).min(RUN);
                             for value in &mut values[..padded] {
-                                *value = exp(factor * *value);
+                                *value = exp_negative::<10>(factor * *value);
                             }
                             for (k, v) in values[..count].iter().zip(&e.values[run]) {
                                 sum += k * v;
@@ -550,7 +550,7 @@ impl Strips {
                             }
                             for (cell, wave) in waves[k][from..to].iter_mut().enumerate() {
                                 let d = ((from + cell) as f64 - at) * step;
-                                *wave = exp(factor * d * d);
+                                *wave = exp_negative::<10>(factor * d * d);
                             }
                             ranges[k] = from..to;
                         }
@@ -581,31 +581,4 @@ pub struct SparseVector {
     pub values: Vec<f64>,
     points: [Vec<f64>; 3],
     strips: Vec<(u32, Range<usize>)>,
-}
-
-/// exp(x) for x <= 0, to about 1e-11 of it; without branches.
-#[inline(always)]
-fn exp(x: f64) -> f64 {
-    /// Adding it rounds to an integer, which is then in the last bits.
-    const ROUND: f64 = 6_755_399_441_055_744.0;
-    const LN2_POWERS: [f64; 10] = [
-        1.0,
-        std::f64::consts::LN_2,
-        0.240_226_506_959_100_7,
-        0.055_504_108_664_821_58,
-        0.009_618_129_107_628_477,
-        0.001_333_355_814_642_844_3,
-        0.000_154_035_303_933_816_1,
-        1.525_273_380_405_984e-5,
-        1.321_548_679_014_431e-6,
-        1.017_808_600_923_97e-7,
-    ];
-    let t = x.max(-700.0) * std::f64::consts::LOG2_E;
-    let rounded = t + ROUND;
-    let f = t - (rounded - ROUND);
-    let mut power = LN2_POWERS[9];
-    for coefficient in LN2_POWERS[..9].iter().rev() {
-        power = power * f + coefficient;
-    }
-    f64::from_bits(power.to_bits().wrapping_add(rounded.to_bits() << 52))
 }
