@@ -116,7 +116,7 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   shown <- (1 - fit$share) * smooth + fit$share * unname(factors$totals)
   table <- places[setdiff(names(places), colnames(factors$loadings))]
   table$domain <- factor(domain, seq_len(found))
-  table$probability <- fit$probabilities[back, , drop = FALSE][cbind(seq_len(n), domain)]
+  table$probability <- fit$probabilities[cbind(back, domain)]
   tried <- tibble::tibble(n_domains = fit$n_domains, criterion = fit$criterion)
   if (nrow(tried) > 1L) {
     inform_patina(c(

@@ -268,11 +268,15 @@ cortex <- function(side, genes = 900) {
   list(xy = xy, area = area, counts = counted(rates, depth, 0.15))
 }
 
+wavy_layers <- function(xy, layers) {
+  parts(rank(xy[, 1] + 2 * sin(xy[, 2] / 5 + runif(1, 0, 2 * pi))) / nrow(xy), rep(1, layers))
+}
+
 cells <- function(n) {
   genes <- sample(c(166, 1000), 1)
   layers <- sample(4:7, 1)
   xy <- scattered(n)
-  area <- parts(rank(xy[, 1] + 2 * sin(xy[, 2] / 5 + runif(1, 0, 2 * pi))) / nrow(xy), rep(1, layers))
+  area <- wavy_layers(xy, layers)
   types <- layers + 8
   shares <- matrix(0.02, layers, types)
   for (k in seq_len(layers)) {
@@ -289,11 +293,8 @@ cells <- function(n) {
   list(xy = xy, area = area, counts = counted(rates[, type], exp(0.4 * rnorm(nrow(xy))), 0.4))
 }
 
-section_file <- file.path(data, "merfish_mousePOA.rda")
-section <- if (file.exists(section_file)) {
-  loaded <- new.env()
-  load(section_file, loaded)
-  get(ls(loaded)[[1L]], loaded)
+section <- if (file.exists(merfish_file(data))) {
+  read_merfish(data)
 } else {
   message("No data: cells of a real section are left out.")
 }
@@ -309,7 +310,7 @@ placed <- function(layers, own, n = 1050) {
   common <- names(which(table(cluster[inhibitory]) > 30))
   beside <- lapply(sample(common, layers), \(name) which(cluster == name))
   xy <- scattered(n)
-  area <- parts(rank(xy[, 1] + 2 * sin(xy[, 2] / 5 + runif(1, 0, 2 * pi))) / n, rep(1, layers))
+  area <- wavy_layers(xy, layers)
   own <- own * runif(layers, 0.6, 1.4)
   pick <- function(k) {
     if (k == layers && runif(1) < 0.4) {

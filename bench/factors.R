@@ -99,9 +99,7 @@ read_sets <- function(data) {
     held_out("breast cancer", cancer, cancer_xy),
     held_out("seqFISH", seqfish, seqfish_xy)
   )
-  loaded <- new.env()
-  load(file("merfish_mousePOA.rda"), loaded)
-  merfish <- get(ls(loaded)[[1L]], loaded)
+  merfish <- read_merfish(data)
   expression <- SummarizedExperiment::assay(merfish)
   rows[[4L]] <- held_out("MERFISH", expression, SpatialExperiment::spatialCoords(merfish), TRUE)
   do.call(rbind, rows)

@@ -1,4 +1,4 @@
-# What simulated tissues of the benchmarks share: lattices, smooth fields, and how well parts are found again.
+# What benchmarks share: lattices, smooth fields, how well parts are found again, and a real section.
 
 # A hexagonal lattice with so many spots on each side.
 hexagons <- function(side) {
@@ -19,4 +19,12 @@ rand <- function(a, b) {
   pairs <- \(x) sum(x * (x - 1) / 2)
   expected <- pairs(rowSums(table)) * pairs(colSums(table)) / pairs(sum(table))
   (pairs(table) - expected) / ((pairs(rowSums(table)) + pairs(colSums(table))) / 2 - expected)
+}
+
+# The SpatialExperiment of a real section, of MERFISH.
+merfish_file <- \(data) file.path(data, "merfish_mousePOA.rda")
+read_merfish <- function(data) {
+  loaded <- new.env()
+  load(merfish_file(data), loaded)
+  get(ls(loaded)[[1L]], loaded)
 }
