@@ -66,6 +66,19 @@
 # for each start is worse (.55 against .60): starts must differ. Domains exchanged (two joined, one split)
 # come to the same (.60). rho .9 and .97 are much worse (.36, 0).
 #
+# Of more than 5,000 spots, so many (every so many-th along the tree of places) find the start of all. Before, all
+# spots took all starts up to 20,000, and beyond a single one. Programs, cortexes and mixtures of seed 41, the
+# index with the number given, the objective in thousands, and the time of 2 to 10 domains:
+#
+#   spots      all starts                 every so many-th (to 5,000)     (to 2,500)
+#    5,041     .61, .77, .90  407   108 s      .62, .63, .91  410   66 s      .61, .63, .91  411   47 s
+#   10,000     .78, .85, .93  802   121 s      .78, .73, .93  809   54 s      .83, .86, .93  809   28 s
+#   19,600     .73, .92      1064   157 s      .85, .92      1073   58 s      .87, .93      1073   28 s
+#   22,500     (single) .87, .86, .94  2119   121 s      .87, .86, .94  2244   82 s      .87, .86, .95  2249   53 s
+#
+# With the number found all are alike (22,500 spots .61, .87, .94 and .62, .86, .94), but 2,500 found ten domains
+# of seven in one cortex. On cortexes of 5,041 and 10,000 a single start of all came to .56 and .70.
+#
 # Probabilities are the mixture's to a power, chosen on 57 tissues (these kinds but the cortex, and some of
 # bench/factors.R and bench/no_signal.R; seeds 21 to 23), the number of domains given or found:
 #

@@ -35,11 +35,11 @@ const MOST_BETA: f64 = 3.0;
 const SHORT: usize = 15;
 const LONG: usize = 100;
 const SWEEPS: usize = 2;
-/// Starts for each way of smoothing, and times that they are found anew in the metric of the covariance found: of few
-/// locations, and of many, where one start is as good as another and each takes its time.
+/// Starts for each way of smoothing, and times that they are found anew in the metric of the covariance found.
 const SEEDS: u64 = 4;
 const ROUNDS: usize = 3;
-const MANY: usize = 20_000;
+/// Of more locations than this, so many find the start of all: fewer starts of all locations find worse optima.
+const MANY: usize = 5_000;
 /// No probability changes by more than this at the end.
 const TOLERANCE: f64 = 1e-3;
 /// What each location has of its own counts by this share of the ratio of variances, the smooth part's over its own, from
@@ -66,8 +66,6 @@ pub struct Domains {
     /// Locations × domains, rows sum to 1: the mixture's, evened so that of locations with a probability of .8 in the mean
     /// 80 % are right.
     pub probabilities: Mat<f64>,
-    /// Domains × columns of the values.
-    pub means: Mat<f64>,
     /// The strength of the neighbours' influence, from 0.
     pub beta: f64,
     /// How much of what each location has of its own counted, from 0 to 1.
@@ -113,33 +111,34 @@ pub fn find_domains(
     if let Some(k) = (0..p).find(|&k| !(finite(smooth, k) && finite(total, k))) {
         return Err(Error::Parameter { name: "factor", value: (k + 1) as f64, must_be: "finite" });
     }
-    let ratio = smooth_ratio(smooth, total);
-    let share = (OWN_SHARE * ratio).clamp(LEAST_OWN, MOST_OWN);
-    let values = Mat::from_fn(n, p, |i, k| (1.0 - share) * smooth[(i, k)] + share * total[(i, k)]);
-    let (locations, order) = locations.near_together();
-    let graph = Graph::new(&locations);
     // Squares stay in range.
-    let unit = largest(values.as_ref());
-    let x = order.iter().flat_map(|&i| (0..p).map(move |k| (i, k))).map(|at| values[at] / unit).collect();
-    let (problem, chosen) = choose(&graph, x, p, numbers)?;
+    let unit = largest(smooth).max(largest(total));
+    let unit = if unit > 0.0 { unit } else { 1.0 };
+    let scaled = |m: MatRef<'_, f64>| Mat::from_fn(n, p, |i, k| m[(i, k)] / unit);
+    let (smooth, total) = (scaled(smooth), scaled(total));
+    let ratio = smooth_ratio(&smooth, &total);
+    let share = (OWN_SHARE * ratio).clamp(LEAST_OWN, MOST_OWN);
+    let value = |i: usize, k: usize| (1.0 - share) * smooth[(i, k)] + share * total[(i, k)];
+    let (locations, order) = locations.near_together();
+    let x = order.iter().flat_map(|&i| (0..p).map(move |k| value(i, k))).collect();
+    let graphs = Graphs::new(&locations);
+    let (problem, chosen) = choose(&graphs, x, p, numbers)?;
     let least_beta = if ratio < MOSTLY_SMOOTH { LEAST_BETA_MIXED } else { LEAST_BETA };
     if chosen.run.d == 1 || chosen.run.beta >= least_beta {
-        return Ok(problem.finish(chosen, &order, unit, share));
+        return Ok(problem.finish(chosen, &order, share));
     }
-    let smoothed = starts::neighbours_mean(&graph, &problem.x, p);
-    let (problem, chosen) = choose(&graph, smoothed, p, numbers)?;
-    Ok(problem.finish(chosen, &order, unit, share))
+    let smoothed = starts::neighbours_mean(&graphs.all, &problem.x, p);
+    let (problem, chosen) = choose(&graphs, smoothed, p, numbers)?;
+    Ok(problem.finish(chosen, &order, share))
 }
 
-/// The largest absolute value; 1 if all are 0.
+/// The largest absolute value.
 fn largest(m: MatRef<'_, f64>) -> f64 {
-    let largest = m.col_iter().flat_map(|c| c.iter()).fold(0.0_f64, |a, x| a.max(x.abs()));
-    if largest > 0.0 { largest } else { 1.0 }
+    m.col_iter().flat_map(|c| c.iter()).fold(0.0_f64, |a, x| a.max(x.abs()))
 }
 
 /// The variance of what is smooth over that of what each location has of its own.
-fn smooth_ratio(smooth: MatRef<'_, f64>, total: MatRef<'_, f64>) -> f64 {
-    let unit = largest(smooth).max(largest(total));
+fn smooth_ratio(smooth: &Mat<f64>, total: &Mat<f64>) -> f64 {
     let n = smooth.nrows() as f64;
     let squares = |of: &dyn Fn(usize, usize) -> f64| -> f64 {
         let column = |k: usize| -> f64 {
@@ -148,8 +147,22 @@ fn smooth_ratio(smooth: MatRef<'_, f64>, total: MatRef<'_, f64>) -> f64 {
         };
         (0..smooth.ncols()).map(column).sum()
     };
-    let own = squares(&|i, k| total[(i, k)] / unit - smooth[(i, k)] / unit);
-    if own > 0.0 { squares(&|i, k| smooth[(i, k)] / unit) / own } else { f64::INFINITY }
+    let own = squares(&|i, k| total[(i, k)] - smooth[(i, k)]);
+    if own > 0.0 { squares(&|i, k| smooth[(i, k)]) / own } else { f64::INFINITY }
+}
+
+/// Neighbours of all locations, and, where these are many, of every so many-th of them.
+struct Graphs {
+    all: Graph,
+    thinned: Option<(usize, Graph)>,
+}
+
+impl Graphs {
+    fn new(locations: &Locations) -> Self {
+        let step = locations.len().div_ceil(MANY);
+        let thinned = (step > 1).then(|| (step, Graph::new(&locations.thinned(step))));
+        Self { all: Graph::new(locations), thinned }
+    }
 }
 
 /// The best of several numbers of domains.
@@ -158,8 +171,8 @@ struct Chosen {
     criterion: Vec<(usize, f64)>,
 }
 
-fn choose<'a>(graph: &'a Graph, x: Vec<f64>, p: usize, numbers: &[usize]) -> Result<(Problem<'a>, Chosen)> {
-    let problem = Problem::new(graph, x, p);
+fn choose<'a>(graphs: &'a Graphs, x: Vec<f64>, p: usize, numbers: &[usize]) -> Result<(Problem<'a>, Chosen)> {
+    let problem = Problem::new(graphs, x, p);
     let best = |&d: &usize| problem.best(d);
     let mut runs: Vec<Run> = numbers.par_iter().with_max_len(1).map(best).collect::<Result<_>>()?;
     let penalty = if runs.len() > 1 { problem.penalty(&runs)? } else { 0.0 };
@@ -182,6 +195,8 @@ struct Problem<'a> {
     p: usize,
     /// The least variance within domains.
     least: f64,
+    /// Every so many-th location, from whose domains all start.
+    thinned: Option<(usize, Box<Problem<'a>>)>,
 }
 
 /// A state of the mixture.
@@ -210,7 +225,15 @@ impl Run {
 }
 
 impl<'a> Problem<'a> {
-    fn new(graph: &'a Graph, x: Vec<f64>, p: usize) -> Self {
+    fn new(graphs: &'a Graphs, x: Vec<f64>, p: usize) -> Self {
+        let thinned = graphs.thinned.as_ref().map(|(step, graph)| {
+            let x = x.chunks_exact(p).step_by(*step).flatten().copied().collect();
+            (*step, Box::new(Self::of(graph, x, p, None)))
+        });
+        Self::of(&graphs.all, x, p, thinned)
+    }
+
+    fn of(graph: &'a Graph, x: Vec<f64>, p: usize, thinned: Option<(usize, Box<Self>)>) -> Self {
         let n = x.len() / p;
         let variance = |k: usize| {
             let mean = (0..n).map(|i| x[i * p + k]).sum::<f64>() / n as f64;
@@ -219,8 +242,8 @@ impl<'a> Problem<'a> {
         let mean = (0..p).map(variance).sum::<f64>() / p as f64;
         // Without any variance every unit is as good as another.
         let least = if mean > 0.0 { LEAST * mean } else { 1.0 };
-        let views = starts::views(graph, &x, p);
-        Self { graph, around: Around::new(graph, n), x, views, n, p, least }
+        let views = if thinned.is_none() { starts::views(graph, &x, p) } else { Vec::new() };
+        Self { graph, around: Around::new(graph, n), x, views, n, p, least, thinned }
     }
 
     /// What each domain costs.
@@ -240,12 +263,15 @@ impl<'a> Problem<'a> {
     /// The best from starts in the metric of the values, then in that of the covariance found, as long as that is better:
     /// the leading axes need not be those that differ between domains.
     fn best(&self, d: usize) -> Result<Run> {
-        let (seeds, rounds) = match d {
-            // There is one start.
-            1 => (1, 0),
-            _ if self.n <= MANY => (SEEDS, ROUNDS),
-            _ => (1, 1),
-        };
+        if let Some((step, thinned)) = &self.thinned {
+            let start = thinned.best(d)?;
+            let labels = most_likely(&start.r, d);
+            let labels: Vec<usize> = (0..self.n).map(|i| labels[i / step]).collect();
+            interrupt::check()?;
+            return Ok(self.ascend(self.begin(&labels, d), LONG));
+        }
+        // There is one start.
+        let (seeds, rounds) = if d == 1 { (1, 0) } else { (SEEDS, ROUNDS) };
         let mut best = self.best_start(&self.views, d, seeds)?;
         for _ in 0..rounds {
             let factor = self.fit(&mut best.clone());
@@ -474,9 +500,9 @@ impl<'a> Problem<'a> {
     }
 
     /// Domains in order of their size; `order` has the row of each location, `unit` is that of the values.
-    fn finish(&self, chosen: Chosen, order: &[usize], unit: f64, share: f64) -> Domains {
+    fn finish(&self, chosen: Chosen, order: &[usize], share: f64) -> Domains {
         let Chosen { run, criterion } = chosen;
-        let (n, p, d) = (self.n, self.p, run.d);
+        let (n, d) = (self.n, run.d);
         let mut r = vec![0.0; n * d];
         for (from, &i) in run.r.chunks_exact(d).zip(order) {
             let row = &mut r[i * d..(i + 1) * d];
@@ -484,8 +510,7 @@ impl<'a> Problem<'a> {
             let sum: f64 = row.iter().sum();
             row.iter_mut().for_each(|r| *r /= sum);
         }
-        let label = |r: &[f64]| (1..d).fold(0, |best, k| if r[k] > r[best] { k } else { best });
-        let labels: Vec<usize> = r.chunks_exact(d).map(label).collect();
+        let labels = most_likely(&r, d);
         let mut sizes = vec![0_usize; d];
         labels.iter().for_each(|&k| sizes[k] += 1);
         let mut by_size: Vec<usize> = (0..d).collect();
@@ -495,12 +520,17 @@ impl<'a> Problem<'a> {
         Domains {
             labels: labels.iter().map(|&k| place[k]).collect(),
             probabilities: Mat::from_fn(n, d, |i, k| r[i * d + by_size[k]]),
-            means: Mat::from_fn(d, p, |k, j| run.means[by_size[k] * p + j] * unit),
             beta: run.beta,
             share,
             criterion,
         }
     }
+}
+
+/// The domain of d that each location most likely belongs to, the first of equal ones.
+fn most_likely(probabilities: &[f64], d: usize) -> Vec<usize> {
+    let label = |r: &[f64]| (1..d).fold(0, |best, k| if r[k] > r[best] { k } else { best });
+    probabilities.chunks_exact(d).map(label).collect()
 }
 
 /// Rows of p values in the metric of a covariance with this Cholesky factor.

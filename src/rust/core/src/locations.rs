@@ -122,6 +122,14 @@ impl Locations {
         (Self { coords, samples: self.samples.clone() }, order)
     }
 
+    /// Every so many-th location.
+    pub(crate) fn thinned(&self, step: usize) -> Self {
+        let coords = Mat::from_fn(self.len().div_ceil(step), self.dim(), |i, k| self.coords[(i * step, k)]);
+        let before = |row: usize| row.div_ceil(step);
+        let samples = self.samples.iter().map(|rows| before(rows.start)..before(rows.end));
+        Self { coords, samples: samples.filter(|rows| !rows.is_empty()).collect() }
+    }
+
     /// The smallest non-zero and the largest distance between locations of one sample.
     pub fn distance_range(&self) -> (f64, f64) {
         let (mut least, mut most) = (f64::INFINITY, 0.0_f64);

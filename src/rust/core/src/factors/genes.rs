@@ -9,19 +9,23 @@ use rayon::prelude::*;
 /// Locations, or genes, that one task takes: the same for any number of threads, so that results are too.
 const ROWS: usize = 512;
 const GENES: usize = 64;
+/// Its multiples have fractions that are spread evenly.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
 
 /// Genes of mean 0 and variance 1 (denominator n), without a copy.
 pub(crate) struct Genes<'a> {
     y: MatRef<'a, f64>,
     mean: Vec<f64>,
     scale: Vec<f64>,
+    /// Places of the genes in an order that only their values decide.
+    rank: Vec<usize>,
 }
 
 impl<'a> Genes<'a> {
     /// `y` is locations × genes.
     pub fn new(y: MatRef<'a, f64>) -> Result<Self> {
         let n = y.nrows() as f64;
-        let moments: Vec<(f64, f64)> = (0..y.ncols())
+        let moments: Vec<[f64; 3]> = (0..y.ncols())
             .into_par_iter()
             .map(|g| {
                 let column = y.col(g);
@@ -30,17 +34,28 @@ impl<'a> Genes<'a> {
                 let largest = column.iter().fold(0.0_f64, |a, x| a.max(x.abs()));
                 // Also false for NaN.
                 if sd > 1e-12 * largest && sd.is_finite() {
-                    return Ok((mean, sd));
+                    let weighted = |(i, x): (usize, &f64)| (x - mean) / sd * (i as f64 * GOLDEN).fract();
+                    return Ok([mean, sd, column.iter().enumerate().map(weighted).sum()]);
                 }
                 let must_be = "a column that is finite and not constant";
                 Err(Error::Parameter { name: "gene", value: (g + 1) as f64, must_be })
             })
             .collect::<Result<_>>()?;
+        let mut order: Vec<usize> = (0..y.ncols()).collect();
+        order.sort_by(|&a, &b| moments[a][2].total_cmp(&moments[b][2]));
+        let mut rank = vec![0; order.len()];
+        order.iter().enumerate().for_each(|(place, &g)| rank[g] = place);
         Ok(Self {
             y,
-            mean: moments.iter().map(|m| m.0).collect(),
-            scale: moments.iter().map(|m| m.1.recip()).collect(),
+            mean: moments.iter().map(|m| m[0]).collect(),
+            scale: moments.iter().map(|m| m[1].recip()).collect(),
+            rank,
         })
+    }
+
+    /// Rows for the genes, given one after the other: the same gene gets the same row in whatever order genes are.
+    pub fn arrange(&self, rows: &Mat<f64>) -> Mat<f64> {
+        Mat::from_fn(rows.nrows(), rows.ncols(), |g, k| rows[(self.rank[g], k)])
     }
 
     pub fn n(&self) -> usize {

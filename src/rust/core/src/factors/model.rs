@@ -243,7 +243,7 @@ fn leading(
     let width = (count + SPARE).min(genes.len()).min(genes.n());
     let mut random = SplitMix64::new(1, &[width as u64]);
     let start = Mat::from_fn(genes.len(), width, |_, _| random.normal());
-    let mut q = smooth(&genes.times(start.as_ref()))?;
+    let mut q = smooth(&genes.times(genes.arrange(&start).as_ref()))?;
     orthonormalise(&mut q, beside);
     for _ in 0..ROUNDS {
         interrupt::check()?;
