@@ -7,9 +7,10 @@
 #' file. All names begin with `patina_`; other columns are not touched. Columns
 #' that are there already are replaced, so doing it twice gives the same object.
 #'
-#' Genes and patterns' spots are matched by name. Genes that `results` does not have get `NA`, so a
-#' filtered table may be given. Names that occur more than once are matched only if `results` has
-#' exactly the genes of `spe`, in the same order, as an unfiltered test has.
+#' Genes and spots are matched by name, spots of several samples that share names by sample and name. Genes
+#' that `results` does not have get `NA`, so a filtered table may be given. Names that occur more than once
+#' are matched only if `results` has exactly the genes (or spots) of `spe`, in the same order, as an
+#' unfiltered test has. An object without names must have as many genes and spots as were analysed.
 #'
 #' @param spe A `SummarizedExperiment`, or what inherits from it: `SingleCellExperiment`,
 #'   `SpatialExperiment`; a Seurat object; or the path of an AnnData file (`.h5ad`).
@@ -138,54 +139,101 @@ container_of <- function(spe, call = rlang::caller_env()) {
 
 #' The columns that results add to genes and to spots, with their names
 #'
-#' @returns A list: `genes` and `spots`, names, and their columns, `of_genes` and `of_spots`; without spots
+#' @returns A list: `genes` and `spots`, names, and their columns, `of_genes` and `of_spots`; `n_genes` and
+#'   `n_spots`, how many the input had, or `NULL`; `sample` of the spots, if there were several; without spots
 #'   for a test or a model search. `results` as they were.
 #' @noRd
 new_columns <- function(results, columns, call = rlang::caller_env()) {
-  if (inherits(results, "patina_domains")) {
-    return(list(
-      genes = character(),
-      of_genes = list(),
-      spots = as.character(results$spot),
-      of_spots = list(
-        patina_domain = results$domain,
-        patina_domain_probability = results$probability
-      ),
-      results = results
-    ))
+  of_test <- is.data.frame(results) && !all(c("spot", "domain") %in% names(results))
+  if (!of_test && !is.null(columns)) {
+    abort_patina(
+      "{.arg columns} chooses columns of a test or a model search; of other results all are added.",
+      class = "argument",
+      call = call
+    )
   }
-  if (is.data.frame(results)) {
+  if (inherits(results, "patina_field")) {
+    abort_patina(
+      c(
+        "{.arg results} is the field of genes, which has a row for each place.",
+        i = "See it by {.fn plot_gene_field}."
+      ),
+      class = "argument",
+      call = call
+    )
+  }
+  if (of_test && inherits(results, "patina_domains")) {
+    check_columns(results, c("spot", "domain", "probability"), "results", call)
+  }
+  if (of_test) {
     check_columns(results, "gene", "results", call)
     if (!is.null(columns)) {
       check_columns(results, columns, "results", call)
     }
     own <- columns %||% setdiff(names(results), "gene")
-    return(list(genes = results$gene, of_genes = result_columns(results, own), results = results))
-  }
-  if (inherits(results, "patina_factors")) {
-    return(factor_columns(results))
-  }
-  if (inherits(results, "patina_correlation")) {
-    modules <- results$modules
     return(list(
-      genes = modules$gene,
-      of_genes = list(patina_module = modules$module, patina_silhouette = modules$silhouette),
+      genes = results$gene,
+      of_genes = result_columns(results, own),
+      n_genes = attr(results, "patina")$n_genes,
       results = results
     ))
   }
-  check_patterns(results, "results", call)
-  table <- results$patterns
+  added <- if (is.data.frame(results)) {
+    domain_columns(results, call)
+  } else if (inherits(results, "patina_factors")) {
+    factor_columns(results)
+  } else if (inherits(results, "patina_correlation")) {
+    modules <- results$modules
+    list(
+      genes = modules$gene,
+      of_genes = list(patina_module = modules$module, patina_silhouette = modules$silhouette),
+      n_genes = results$n_genes
+    )
+  } else {
+    check_patterns(results, "results", call)
+    pattern_columns(results)
+  }
+  c(added, list(results = results))
+}
+
+#' The same of domains
+#' @noRd
+domain_columns <- function(domains, call) {
+  check_columns(domains, c("spot", "domain", "probability"), "results", call)
+  if (nrow(domains) == 0L) {
+    abort_patina("{.arg results} has no rows: no spot has a domain.", class = "argument", call = call)
+  }
+  list(
+    genes = character(),
+    of_genes = list(),
+    spots = as.character(domains$spot),
+    sample = domains[["sample"]],
+    n_spots = attr(domains, "patina")$n %||% nrow(domains),
+    of_spots = list(
+      patina_domain = domains$domain,
+      patina_domain_probability = domains$probability
+    )
+  )
+}
+
+#' The same of patterns
+#' @noRd
+pattern_columns <- function(patterns) {
+  table <- patterns$patterns
   ids <- sort(unique(table$pattern))
   # Every pattern lists the spots in the same order.
   values <- lapply(ids, function(id) table$value[table$pattern == id])
-  memberships <- results$genes
+  memberships <- patterns$genes
+  first <- table[table$pattern == ids[[1L]], ]
   list(
     genes = memberships$gene,
     of_genes = list(patina_pattern = memberships$pattern, patina_membership = memberships$membership),
-    spots = as.character(table$spot[table$pattern == ids[[1L]]]),
+    n_genes = patterns$model$genes_of_x,
+    spots = as.character(first$spot),
+    sample = first[["sample"]],
+    n_spots = nrow(first),
     of_spots = stats::setNames(values, paste0("patina_pattern_", ids)),
-    reduced = "patina_patterns",
-    results = results
+    reduced = "patina_patterns"
   )
 }
 
@@ -195,13 +243,16 @@ factor_columns <- function(factors) {
   names <- colnames(factors$loadings)
   ids <- seq_along(names)
   loadings <- lapply(ids, \(k) unname(factors$loadings[, k]))
+  places <- factors$factors
   list(
     genes = rownames(factors$loadings),
     of_genes = stats::setNames(loadings, paste0("patina_loading_", ids)),
-    spots = as.character(factors$factors$spot),
-    of_spots = stats::setNames(as.list(factors$factors[names]), paste0("patina_factor_", ids)),
-    reduced = "patina_factors",
-    results = factors
+    n_genes = factors$model$genes_of_x,
+    spots = as.character(places$spot),
+    sample = places[["sample"]],
+    n_spots = nrow(places),
+    of_spots = stats::setNames(as.list(places[names]), paste0("patina_factor_", ids)),
+    reduced = "patina_factors"
   )
 }
 
@@ -213,11 +264,61 @@ result_columns <- function(results, names) {
   stats::setNames(as.list(results)[names], paste0(prefix, names))
 }
 
-#' Columns in the order of the names of the object
+#' Columns of genes in the order of an object's
+#' @param genes The object's names, `NULL` if it has none, and `n`, their number.
 #' @noRd
-matched_columns <- function(columns, names, known, what, call) {
-  row <- match_names(as.character(names), known, what, call)
-  lapply(columns, function(column) unname(column)[row])
+columns_of_genes <- function(added, genes, n, call) {
+  genes <- genes %||% given_names("gene", n, added$n_genes, call)
+  row <- match_names(as.character(added$genes), genes, "gene", call)
+  lapply(added$of_genes, \(column) unname(column)[row])
+}
+
+#' Columns of spots in the order of an object's; those of several samples may share names
+#' @param table The object's table of spots, or `NULL`.
+#' @noRd
+columns_of_spots <- function(added, spots, n, table, call) {
+  spots <- spots %||% given_names("spot", n, added$n_spots, call)
+  keys <- spot_keys(added, spots, table)
+  row <- match_names(keys$results, keys$object, "spot", call)
+  lapply(added$of_spots, \(column) unname(column)[row])
+}
+
+#' Names with their sample where names alone do not tell spots apart
+#'
+#' Samples are those of the column of `table` that names them, `sample_id` before others.
+#' @returns A list: `results` and `object`.
+#' @noRd
+spot_keys <- function(added, spots, table) {
+  names <- list(results = added$spots, object = spots)
+  if (is.null(added$sample) || (!anyDuplicated(added$spots) && !anyDuplicated(spots))) {
+    return(names)
+  }
+  key <- \(names, sample) sprintf("%s (%s)", names, sample)
+  of_results <- key(added$spots, added$sample)
+  for (column in union(intersect("sample_id", names(table)), names(table))) {
+    of_object <- if (is.atomic(table[[column]])) key(spots, table[[column]])
+    if (any(of_results %in% of_object) && !anyDuplicated(of_results) && !anyDuplicated(of_object)) {
+      return(list(results = of_results, object = of_object))
+    }
+  }
+  names
+}
+
+#' The names that patina gave to genes or spots of an object without names
+#' @noRd
+given_names <- function(what, n, n_analysed, call) {
+  if (!is.null(n_analysed) && n_analysed != n) {
+    abort_patina(
+      c(
+        "The {what}s of {.arg spe} have no names, and it has {n} of them: {.arg results} is of {n_analysed}.",
+        i = "Without names {what}s cannot be matched: give the object that was analysed, or name its {what}s
+          before."
+      ),
+      class = "names",
+      call = call
+    )
+  }
+  sprintf("%s%d", what, seq_len(n))
 }
 
 #' Set columns of a table, one after the other; those that are there keep their place
@@ -249,9 +350,8 @@ add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
   checked(rlang::check_dots_empty(call = call))
   checked(rlang::check_installed(c("SummarizedExperiment", "S4Vectors"), "to add results to an object."))
   if (!is.null(added$spots)) {
-    spots <- colnames(spe) %||% sprintf("spot%d", seq_len(ncol(spe)))
-    values <- matched_columns(added$of_spots, added$spots, spots, "spot", call)
     samples <- SummarizedExperiment::colData(spe)
+    values <- columns_of_spots(added, colnames(spe), ncol(spe), samples, call)
     kept <- samples[!is_stale(names(samples), values, added)]
     SummarizedExperiment::colData(spe) <- set_columns(kept, values)
     if (!is.null(added$reduced) && methods::is(spe, "SingleCellExperiment")) {
@@ -260,8 +360,7 @@ add_to_experiment <- function(spe, added, ..., call = rlang::caller_env()) {
       SingleCellExperiment::reducedDim(spe, added$reduced) <- scores
     }
   }
-  genes <- rownames(spe) %||% sprintf("gene%d", seq_len(nrow(spe)))
-  columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
+  columns <- columns_of_genes(added, rownames(spe), nrow(spe), call)
   table <- SummarizedExperiment::rowData(spe)
   kept <- table[!is_stale(names(table), columns, added)]
   SummarizedExperiment::rowData(spe) <- set_columns(kept, columns)
@@ -282,7 +381,7 @@ add_to_seurat <- function(
   assay <- seurat_assay(seurat, assay, seurat_images(seurat, image, "image", call), "spe", call)
   genes <- rownames(seurat[[assay]])
   if (length(added$of_genes) > 0L) {
-    columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
+    columns <- columns_of_genes(added, genes, length(genes), call)
     known <- names(seurat[[assay]][[]])
     for (name in known[is_stale(known, columns, added)]) {
       seurat[[assay]][[name]] <- NULL
@@ -299,7 +398,7 @@ add_to_seurat <- function(
     )
   }
   if (!is.null(added$spots)) {
-    values <- matched_columns(added$of_spots, added$spots, colnames(seurat), "spot", call)
+    values <- columns_of_spots(added, colnames(seurat), ncol(seurat), seurat[[]], call)
     known <- names(seurat[[]])
     for (name in known[is_stale(known, values, added)]) {
       seurat[[name]] <- NULL

@@ -2,11 +2,14 @@
 
 add_to_h5ad <- function(path, added, ..., file = NULL, overwrite = FALSE, call = rlang::caller_env()) {
   checked(rlang::check_dots_empty(call = call))
+  check_flag(overwrite, call = call)
   check_new_file(file, overwrite, call, path)
   genes <- h5ad_index(path, "var")
-  columns <- matched_columns(added$of_genes, added$genes, genes, "gene", call)
+  columns <- columns_of_genes(added, genes, length(genes), call)
   if (!is.null(added$spots)) {
-    values <- matched_columns(added$of_spots, added$spots, h5ad_index(path, "obs"), "spot", call)
+    spots <- h5ad_index(path, "obs")
+    table <- h5ad_table(path, "obs", h5_contents(path, call))
+    values <- columns_of_spots(added, spots, length(spots), table, call)
   }
   # complete, beside where it belongs, before it takes its name
   draft <- tempfile("patina-", dirname(file), fileext = ".h5ad")

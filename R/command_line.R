@@ -73,7 +73,7 @@ command_line_parser <- function() {
         metavar = "FORMULA",
         help = paste(
           "what to regress out: a formula over COORDINATES' columns, with",
-          "+ : * ^ - log exp sqrt poly splines::ns factor I [~ log(total_counts)]"
+          "+ : * ^ - log exp sqrt poly splines::ns factor I [none: depth is taken out beside]"
         )
       ),
       option(
@@ -92,7 +92,7 @@ command_line_parser <- function() {
         "--approximation",
         default = "auto",
         metavar = "HOW",
-        help = "of the test's kernels: auto, exact, pivoted_cholesky or krylov [%default]"
+        help = "of the test's kernels: auto, exact, pivoted_cholesky, krylov or grid [%default]"
       ),
       option(
         "--fdr",
@@ -222,12 +222,15 @@ parse_numbers <- function(text, option) {
   if (is.null(text)) {
     return(NULL)
   }
-  numbers <- suppressWarnings(as.numeric(strsplit(text, "[:,]")[[1L]]))
-  if (grepl(":", text, fixed = TRUE) && length(numbers) == 2L && !anyNA(numbers)) {
-    numbers <- seq(numbers[[1L]], numbers[[2L]])
+  # strsplit() takes no end after the last mark
+  numbers <- suppressWarnings(as.numeric(strsplit(paste0(text, " "), "[:,]")[[1L]]))
+  good <- length(numbers) > 0L && all(is.finite(numbers))
+  if (good && grepl(":", text, fixed = TRUE)) {
+    good <- length(numbers) == 2L && !grepl(",", text, fixed = TRUE)
+    numbers <- if (good) as.double(seq(numbers[[1L]], numbers[[2L]]))
   }
-  if (length(numbers) == 0L || anyNA(numbers)) {
-    command_line_error("{option} must be a number, a range a:b or a list a,b,c, not '{text}'.")
+  if (!good || any(numbers <= 0)) {
+    command_line_error("{option} must be a number, a range a:b or a list a,b,c, above 0, not '{text}'.")
   }
   numbers
 }

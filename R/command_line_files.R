@@ -38,13 +38,14 @@ separator_of <- function(path, header) {
 #' @return A data.frame whose row names are the first column.
 #' @noRd
 read_named_table <- function(path, numeric) {
+  named <- path
   path <- regular_file(path)
   if (!file.exists(path) || dir.exists(path)) {
     command_line_error("Cannot read {path}: there is no such file.")
   }
   unreadable <- function(cnd) {
     reason <- plain_reason(conditionMessage(cnd))
-    command_line_error("Cannot read {path}: {reason}.")
+    command_line_error("Cannot read {named}: {reason}.")
   }
   # Warnings count: a damaged archive gives one, and whatever came before it.
   tryCatch(
@@ -68,7 +69,7 @@ read_named_table <- function(path, numeric) {
         stop(sprintf("the header has %d cells, the next row %d", length(columns), width))
       }
       if (length(columns) == 0L) {
-        stop("it has only one column; are the cells separated by commas or tabs?")
+        stop("it has only one column; are the cells separated by commas or tabs")
       }
       pushBack(second, con)
       what <- c(list(""), rep(list(if (numeric) 0 else ""), length(columns)))
@@ -87,7 +88,7 @@ read_named_table <- function(path, numeric) {
   )
   repeated <- unique(read[[1L]][duplicated(read[[1L]])])
   if (length(repeated) > 0L) {
-    command_line_error("Cannot read {path}: row names occur twice ({.val {first_few(repeated)}}).")
+    command_line_error("Cannot read {named}: row names occur twice ({.val {first_few(repeated)}}).")
   }
   values <- read[-1L]
   if (!numeric) {
@@ -141,10 +142,11 @@ read_counts_file <- function(path, spots) {
   }
   others <- ncol(values) - sum(known)
   if (others > 0L) {
-    say(others, " spots of ", path, " have no coordinates and are left out")
+    say(others, if (others == 1L) " spot of " else " spots of ", path, " without coordinates left out")
   }
   if (!all(known)) {
-    say(sum(!known), " spots of the coordinates have no counts and are left out")
+    without <- sum(!known)
+    say(without, if (without == 1L) " spot" else " spots", " of the coordinates without counts left out")
   }
   values[, spots[known], drop = FALSE]
 }
@@ -153,9 +155,16 @@ read_counts_table <- function(path, spots) {
   table <- read_named_table(path, numeric = TRUE)
   values <- do.call(cbind, table$values)
   dimnames(values) <- list(table$rows, table$columns)
-  # genes in rows, which is how matrices of counts are given
-  by_gene <- !any(spots %in% table$rows) && any(spots %in% table$columns)
-  if (by_gene) values else t(values)
+  # a gene may be called like a spot
+  in_rows <- sum(spots %in% table$rows)
+  in_columns <- sum(spots %in% table$columns)
+  if (in_rows == in_columns && in_rows > 0L) {
+    command_line_error(c(
+      "Both rows and columns of {path} are named like {in_rows} spot{?s} of the coordinates.",
+      i = "Name genes and spots differently."
+    ))
+  }
+  if (in_columns > in_rows) values else t(values)
 }
 
 #' The folder that Cell Ranger and Space Ranger write
@@ -188,13 +197,10 @@ read_10x_h5 <- function(path) {
   if (!"/matrix/indptr" %in% contents$path) {
     command_line_error("{path} is no .h5 file of 10x Genomics: it has no group 'matrix'.")
   }
-  values <- methods::new(
-    "dgCMatrix",
-    i = as.integer(h5_vector(path, "matrix/indices")),
-    p = as.integer(h5_vector(path, "matrix/indptr")),
-    x = as.double(h5_vector(path, "matrix/data")),
-    Dim = as.integer(h5_vector(path, "matrix/shape"))
-  )
+  shape <- h5_vector(path, "matrix/shape")
+  start <- h5_vector(path, "matrix/indptr")
+  by_spot <- list(path = path, element = "matrix", start = start, size = shape[[1L]])
+  values <- h5_columns(by_spot, seq_len(shape[[2L]]))
   features <- h5_vector(path, "matrix/features/name")
   dimnames(values) <- list(make.unique(features), h5_vector(path, "matrix/barcodes"))
   type <- h5_vector(path, "matrix/features/feature_type")

@@ -4,28 +4,30 @@
 # tissue: in one dimension the square of it, or spots would be by chance.
 same_place <- 1e-3
 
-#' Say how many spots share their place, and find those that are copies of another one of their sample
+#' Say how many spots share their place, and leave out those that are copies of another one of their sample
 #'
 #' Repeated measurements share their place and differ in their noise. A copy has its original's noise,
-#' too, and would make every gene spatial.
+#' too: every gene would be spatial, and spots near each other, in which it takes no part, would agree.
 #'
 #' @param input A `patina_input`.
+#' @param settings From `new_settings()`: what the user said of each spot is kept for those that are left.
 #' @param call The user's call, for the warning.
-#' @returns The input, with `copies`, whether each spot is one, `NULL` if none is.
+#' @returns A list: `settings`, and `input`, in which `given` are all spots, if some are left out; see
+#'   `given_spots()`.
 #' @noRd
-find_copies <- function(input, call) {
+leave_out_copies <- function(input, settings, call) {
   place <- shared_places(input$coords, input$sample_id)
   shared <- which(!is.na(place))
-  if (length(shared) == 0L) {
-    return(input)
-  }
-  copy <- shared[same_values(input, shared, place[shared])]
-  if (length(copy) == 0L) {
+  original <- shared[same_values(input, shared, place[shared])]
+  copy <- shared[original != shared]
+  if (length(shared) > 0L && length(copy) == 0L) {
     inform_patina(c(
       "{length(shared)} of {input$n_spots} spots are at the same place as another one.",
       i = "See Spots at the same place in {.help [spatial_test()](patina::spatial_test)}."
     ))
-    return(input)
+  }
+  if (length(copy) == 0L) {
+    return(list(input = input, settings = settings))
   }
   warn_patina(
     c(
@@ -37,11 +39,49 @@ find_copies <- function(input, call) {
     class = "copied_spots",
     call = call
   )
-  input$copies <- replace(logical(input$n_spots), copy, TRUE)
-  input
+  input$samples <- with_variables(input$samples, settings$covariates)
+  kept <- seq_len(input$n_spots)[-copy]
+  given <- given_spots(input)
+  given$row <- match(replace(given$row, shared, original), kept)
+  size <- settings$size_factors
+  if (is.numeric(size) && length(size) == length(given$row)) {
+    own <- if (is.null(names_if_unique(size))) kept else match(input$spots[kept], names(size))
+    settings$size_factors <- if (anyNA(own)) size else size[own]
+  }
+  input <- keep_spots(input, kept)
+  input$given <- given
+  check_locations(input, call)
+  list(input = input, settings = settings)
 }
 
-#' Which of some spots repeat the values of one before them, at the same place
+#' The spots as they were given, copies among them
+#' @returns A list: `spots`, `coords` and `sample_id`, as in `as_input()`, and `row`, which of the input's
+#'   spots each one is, or is a copy of.
+#' @noRd
+given_spots <- function(input) {
+  input$given %||%
+    list(
+      spots = input$spots,
+      coords = input$coords,
+      sample_id = input$sample_id,
+      row = seq_len(input$n_spots)
+    )
+}
+
+#' The table of the spots with the variables of a formula that are elsewhere
+#' @noRd
+with_variables <- function(samples, formula) {
+  for (name in setdiff(all.vars(formula), names(samples))) {
+    values <- rlang::env_get(rlang::f_env(formula) %||% baseenv(), name, NULL, inherit = TRUE)
+    if (is.atomic(values) && length(values) == nrow(samples)) {
+      samples[[name]] <- values
+    }
+  }
+  samples
+}
+
+#' For some spots, which is the first of them that has the same values at the same place
+#' @returns Positions in `spots`.
 #' @noRd
 same_values <- function(input, spots, place) {
   # two sums with unlike weights tell values apart; equal values have equal sums
@@ -56,7 +96,9 @@ same_values <- function(input, spots, place) {
   }
   # a few values are the same by chance
   rich <- expressed >= min(5L, length(input$genes))
-  rich & duplicated(data.frame(place, signif(sums, 12L), rich))
+  key <- do.call(paste, data.frame(place, signif(sums, 12L)))
+  own <- seq_along(spots)
+  ifelse(rich, match(key, replace(key, !rich, NA)), own)
 }
 
 #' Numbers of the places that have several spots of a sample, by spot; `NA` for spots that are alone

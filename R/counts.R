@@ -172,15 +172,21 @@ positive_phi <- function(phi, call) {
   phi
 }
 
-check_totals <- function(totals, spots, call) {
+#' @param size_factors Whether the caller takes them.
+#' @noRd
+check_totals <- function(totals, spots, call, size_factors = TRUE) {
   empty <- which(totals == 0)
   if (length(empty) > 0L) {
     abort_patina(
       c(
         "{length(empty)} spot{?s} {?has/have} no counts: {.val {first_few(spots[empty])}}.",
         i = "They tell nothing: remove them by {.fun filter_spots}, or from {.arg x} and {.arg coords}.",
-        i = "Totals are taken over the genes of {.arg x}: give all genes, not a few, or what the spots yield
-          as {.arg size_factors}."
+        i = if (size_factors) {
+          "Totals are taken over the genes of {.arg x}: give all genes, not a few, or what the spots yield
+            as {.arg size_factors}."
+        } else {
+          "Totals are taken over the genes of {.arg x}: give all genes, not a few."
+        }
       ),
       class = "empty_spots",
       call = call

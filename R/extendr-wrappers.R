@@ -1,3 +1,7 @@
+#' Bytes of memory that may still be used; infinite where the system does not say.
+#' @noRd
+rust_available_memory <- function() .Call(wrap__rust_available_memory)
+
 #' Keeps errors from printing: they reach R as conditions, by way of a panic.
 #' @noRd
 rust_silence_panics <- function() .Call(wrap__rust_silence_panics)

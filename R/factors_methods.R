@@ -46,7 +46,7 @@ print.patina_factors <- function(x, ...) {
 #' @noRd
 factor_genes <- function(x, k, n) {
   loading <- x$loadings[, k]
-  top <- utils::head(order(-abs(loading)), n)
+  top <- utils::head(order(-abs(loading)), min(n, sum(loading != 0)))
   paste0(ifelse(loading[top] < 0, "-", ""), rownames(x$loadings)[top])
 }
 
@@ -59,8 +59,8 @@ factor_genes <- function(x, k, n) {
 #' @param object A result of [spatial_factors()].
 #' @inheritParams predict.patina_patterns
 #' @param wide One row for each location, with columns `factor_1`, `se_1`, ...?
-#' @returns A tibble with `spot` and (of several) `sample` (at the spots only), the coordinates, `factor`,
-#'   `value` and `se`, one row for each location and factor, or wide.
+#' @returns A tibble with `spot` (at the spots only), `sample` (if there are several), the coordinates,
+#'   `factor`, `value` and `se`, one row for each location and factor, or wide.
 #' @section Errors:
 #' `patina_error_coords` if `newcoords` has other columns than the fit or values that are not
 #' finite; `patina_error_argument` if `sample_id` does not fit.
@@ -84,14 +84,14 @@ predict.patina_factors <- function(
   check_factors(object, "object")
   threads <- resolve_threads(threads, call)
   model <- object$model
-  if (is.null(newcoords)) {
-    values <- as.matrix(object$factors[colnames(object$loadings)])
-    places <- as.list(object$factors[setdiff(names(object$factors), colnames(object$loadings))])
-    return(field_table(places, list(value = unname(values), se = model$std_errors), wide, "factor"))
+  places <- new_places(newcoords, sample_id, model$coords, model$given, call)
+  fields <- if (is.null(newcoords)) {
+    values <- unname(as.matrix(object$factors[colnames(object$loadings)]))
+    list(value = values, se = model$std_errors[model$given$row, , drop = FALSE])
+  } else {
+    predict_fields(model, places$coords, places$sample, threads)
   }
-  new <- match_new_coords(newcoords, colnames(model$coords), call)
-  sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), call)
-  field_table(as.data.frame(new), predict_fields(model, new, sample, threads), wide, "factor")
+  field_table(places$columns, fields, wide, "factor")
 }
 
 #' The posterior of factors at new places
@@ -123,7 +123,7 @@ check_factors <- function(x, arg = "factors", call = rlang::caller_env()) {
       call = call
     )
   }
-  absent <- setdiff(c("coords", "sizes", "seen", "kernels", "tissue", "std_errors"), names(x$model))
+  absent <- setdiff(c("coords", "sizes", "given", "seen", "kernels", "tissue", "std_errors"), names(x$model))
   if (length(absent) > 0L) {
     abort_patina(
       c(

@@ -31,6 +31,7 @@ filter_spots <- function(x, ..., min_total = 1, min_share = 0.05, assay = "count
   check_number(min_total, \(n) is.finite(n) && n >= 0, "of at least 0")
   check_number(min_share, \(n) n >= 0 && n < 1, "from 0 to below 1")
   expression <- read_expression(x, assay)
+  check_can_filter(x)
   totals <- numeric(expression$n_spots)
   for (genes in gene_blocks(expression)) {
     block <- input_stored_block(expression, genes)
@@ -47,6 +48,7 @@ filter_genes <- function(x, ..., min_total = 3, min_spots = 1, assay = "counts")
   check_number(min_total, \(n) is.finite(n) && n >= 0, "of at least 0")
   check_number(min_spots, \(n) is.finite(n) && n >= 0, "of at least 0")
   expression <- read_expression(x, assay)
+  check_can_filter(x)
   totals <- spots <- numeric(length(expression$genes))
   for (genes in gene_blocks(expression)) {
     block <- input_stored_block(expression, genes)
@@ -54,6 +56,22 @@ filter_genes <- function(x, ..., min_total = 3, min_spots = 1, assay = "counts")
     spots[genes] <- Matrix::colSums(block > 0, na.rm = TRUE)
   }
   keep_some(x, totals >= min_total & spots >= min_spots, !expression$spots_in_rows, "gene")
+}
+
+#' Check that rows and columns of `x` can be taken
+#' @noRd
+check_can_filter <- function(x, call = rlang::caller_env()) {
+  if (length(dim(x)) != 2L || inherits(x, "Seurat")) {
+    abort_patina(
+      c(
+        "{.arg x} must be a table, matrix or SummarizedExperiment, not {.obj_type_friendly {x}}.",
+        i = if (inherits(x, "patina_dataset")) "Give its counts, {.code x$counts}.",
+        i = if (inherits(x, "Seurat")) "Use {.code subset(x, nCount_Spatial > 100)}, or the like."
+      ),
+      class = "input",
+      call = call
+    )
+  }
 }
 
 #' @param in_rows Whether what is filtered is in the rows of `x`.

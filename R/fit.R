@@ -2,18 +2,13 @@
 
 #' The spots, sample by sample, as Rust takes them
 #'
-#' @param copies Whether copies of a spot (see `find_copies()`) are among them.
 #' @noRd
-sample_order <- function(input, copies = FALSE) {
-  spots <- seq_along(input$spots)
-  if (!copies && !is.null(input$copies)) {
-    spots <- spots[!input$copies]
+sample_order <- function(input) {
+  sample <- input$sample_id
+  if (is.null(sample)) {
+    return(list(order = seq_len(input$n_spots), sizes = input$n_spots))
   }
-  if (is.null(input$sample_id)) {
-    return(list(order = spots, sizes = length(spots)))
-  }
-  sample <- input$sample_id[spots]
-  list(order = spots[order(sample)], sizes = as.integer(table(sample)))
+  list(order = order(sample), sizes = tabulate(sample, nlevels(sample)))
 }
 
 #' Decompose the kernels

@@ -126,7 +126,8 @@ gene_correlation <- function(
       tree = modules$tree,
       choice = modules$choice,
       lengthscale = lengthscale,
-      neighbours = fit$neighbours
+      neighbours = fit$neighbours,
+      n_genes = length(input$genes)
     ),
     class = "patina_correlation"
   )

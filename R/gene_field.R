@@ -80,16 +80,29 @@ predict.patina_test <- function(
   tested <- fields_of_genes(object, genes %||% top_genes(object, 4)$gene, run$call)
   prepared <- prepare(x, coords, assay, from, sample_info, sample_id, settings, run)
   input <- prepared$input
-  check_same_spots(object, sum(sample_order(input)$sizes), run$call)
+  check_same_tissue(object, prepared)
   index <- match_genes(tested$gene, input$genes, "genes", run$call)
+  if (!identical(input$genes[index], tested$gene)) {
+    repeated <- unique(input$genes[index][duplicated(input$genes[index])])
+    abort_patina(
+      c(
+        "{length(repeated)} name{?s} of genes {?is that/are those} of several: {.val {first_few(repeated)}}.",
+        i = "Give {.arg object} with the rows of all of them, or make the names of {.arg x} unique before the
+          test."
+      ),
+      class = "names",
+      call = run$call
+    )
+  }
   y <- prepared$normalizer(input_block(input, index, run$call), index, run$threads)
 
   spots <- sample_order(input)
   new <- matrix(0, 0L, ncol(input$coords))
   new_sample <- integer()
-  places <- list(spot = input$spots[spots$order])
-  samples <- input$sample_id[spots$order]
-  shown <- input$coords[spots$order, , drop = FALSE]
+  given <- given_spots(input)
+  samples <- given$sample_id
+  places <- c(list(spot = given$spots), sample_column(samples), as.data.frame(given$coords))
+  back <- order(spots$order)[given$row]
   if (!is.null(newcoords)) {
     new <- match_new_coords(newcoords, colnames(input$coords), run$call)
     new_sample <- match_new_samples(
@@ -99,14 +112,12 @@ predict.patina_test <- function(
       run$call,
       arg = "new_sample_id"
     )
-    if (!is.null(input$sample_id)) {
-      samples <- factor(levels(input$sample_id)[new_sample], levels(input$sample_id))
+    if (!is.null(samples)) {
+      samples <- factor(levels(samples)[new_sample], levels(samples))
     }
-    places <- list()
-    shown <- new
+    places <- c(sample_column(samples), as.data.frame(new))
+    back <- seq_len(nrow(new))
   }
-  places <- c(places, sample_column(samples), as.data.frame(shown))
-  back <- if (is.null(newcoords)) order(spots$order) else seq_len(nrow(new))
   critical <- numeric(nrow(tested))
   tables <- lapply(seq_len(nrow(tested)), function(i) {
     values <- y[spots$order, i]
@@ -130,21 +141,27 @@ predict.patina_test <- function(
     }
     critical[[i]] <<- fit$critical
     value <- if (is.null(newcoords)) {
-      list(value = values - stats::ave(values, samples %||% rep(1L, length(values))))
+      centred <- values - stats::ave(values, rep(seq_along(spots$sizes), spots$sizes))
+      list(value = centred[back])
     }
     half <- fit$critical * fit$se
     beyond <- ifelse(fit$mean - half > 0, "high", ifelse(fit$mean + half < 0, "low", "no"))
-    table <- tibble::as_tibble(
+    found <- list(
+      mean = fit$mean,
+      se = fit$se,
+      lower = fit$mean - half,
+      upper = fit$mean + half,
+      beyond = factor(beyond, c("low", "no", "high"))
+    )
+    tibble::as_tibble(
       c(
-        list(gene = rep(tested$gene[[i]], length(fit$mean))),
+        list(gene = rep(tested$gene[[i]], length(back))),
         places,
         value,
-        list(mean = fit$mean, se = fit$se, lower = fit$mean - half, upper = fit$mean + half),
-        list(beyond = factor(beyond, c("low", "no", "high")))
+        lapply(found, `[`, back)
       ),
       .name_repair = "minimal"
     )
-    table[back, ]
   })
   tibble::new_tibble(
     do.call(rbind, tables),
@@ -158,20 +175,58 @@ predict.patina_test <- function(
   )
 }
 
-#' Check that as many spots are given as were tested
+#' Check that what is given is what was tested, as far as the test remembers
 #' @noRd
-check_same_spots <- function(results, n, call) {
-  tested <- attr(results, "patina")$n
-  if (!is.null(tested) && tested != n) {
+check_same_tissue <- function(results, prepared) {
+  tested <- attr(results, "patina")
+  n <- prepared$input$n_spots
+  if (!is.null(tested$n) && tested$n != n) {
     abort_patina(
       c(
-        "{.arg x} has {n} spot{?s}, and {tested} were tested.",
+        "{.arg x} has {n} spot{?s}, and {tested$n} were tested.",
         i = "Give the expression that {.arg object} is the result of."
       ),
       class = "argument",
-      call = call
+      call = prepared$run$call
     )
   }
+  now <- list(
+    sample_id = count_text(max(nlevels(prepared$input$sample_id), 1L)),
+    covariates = formula_text(prepared$settings$covariates),
+    size_factors = attr(prepared$normalizer, "found")$kind,
+    depth = prepared$settings$depth
+  )
+  then <- list(
+    sample_id = count_text(tested$samples),
+    covariates = tested$covariates,
+    size_factors = tested$depth$size_factors$kind,
+    depth = tested$depth_setting
+  )
+  other <- Filter(\(name) !is.null(then[[name]]) && !identical(then[[name]], now[[name]]), names(then))
+  if (length(other) > 0L) {
+    what <- c(
+      sample_id = "number of samples",
+      covariates = "covariates",
+      size_factors = "kind of size factors"
+    )
+    what[["depth"]] <- "depth"
+    said <- sprintf("%s: %s, and %s now", what[other], unlist(then[other]), unlist(now[other]))
+    abort_patina(
+      c(
+        "The test was made otherwise than the field.",
+        rlang::set_names(said, "x"),
+        i = "Give {.arg {other}} as to {.fn spatial_test}."
+      ),
+      class = "argument",
+      call = prepared$run$call
+    )
+  }
+}
+
+#' A formula as a result remembers it
+#' @noRd
+formula_text <- function(formula) {
+  if (is.null(formula)) "none" else paste(trimws(deparse(formula)), collapse = " ")
 }
 
 #' The rows of a test that have a field

@@ -364,6 +364,35 @@ check_numeric_columns <- function(columns, arg, call) {
   )
 }
 
+#' Some of the spots
+#' @param kept Their positions, rising.
+#' @noRd
+keep_spots <- function(input, kept) {
+  values <- input$values
+  input$values <- switch(
+    input$storage,
+    columns = lapply(values, `[`, kept),
+    dense = values[, kept, drop = FALSE],
+    sparse = values[kept, , drop = FALSE],
+    by_spot = {
+      read <- values$read
+      values$read <- \(genes) read(genes)[kept, , drop = FALSE]
+      values$kept <- new.env()
+      values
+    },
+    h5_columns = replace(values, "spots", list(kept)),
+    delayed = values[, kept, drop = FALSE]
+  )
+  input$n_spots <- length(kept)
+  input$spots <- input$spots[kept]
+  input$coords <- input$coords[kept, , drop = FALSE]
+  input$samples <- input$samples[kept, , drop = FALSE]
+  if (!is.null(input$sample_id)) {
+    input$sample_id <- input$sample_id[kept]
+  }
+  input
+}
+
 # Blocks of genes -------------------------------------------------------------------------------
 
 #' A block of genes, dense

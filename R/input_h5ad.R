@@ -227,7 +227,7 @@ h5ad_values <- function(path, element, contents, genes, spots, call, progress = 
 #' Columns of a sparse matrix, as they are stored, as a dgCMatrix
 #'
 #' @param values Where it is: `path`, `element`; `start`, where each column begins, from 0, and the end of the
-#'   last; `size` of a column.
+#'   last; `size` of a column; `spots`, those that are wanted, or `NULL`: all.
 #' @param which Their numbers.
 #' @noRd
 h5_columns <- function(values, which) {
@@ -252,5 +252,6 @@ h5_columns <- function(values, which) {
     x <- x[order]
   }
   p <- as.integer(c(0, cumsum(counts)))
-  methods::new("dgCMatrix", i = i, p = p, x = x, Dim = c(as.integer(values$size), length(which)))
+  block <- methods::new("dgCMatrix", i = i, p = p, x = x, Dim = c(as.integer(values$size), length(which)))
+  if (is.null(values$spots)) block else block[values$spots, , drop = FALSE]
 }

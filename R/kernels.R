@@ -8,8 +8,8 @@ kernel_families <- data.frame(
   lengthscale = c("lengthscale", "period", NA, "lengthscale"),
   search = c(TRUE, TRUE, TRUE, FALSE),
   krylov = c(TRUE, FALSE, FALSE, TRUE),
-  # distance in lengthscales at which the square of the correlation is below 1e-12, which the core takes for 0
-  reach = c(5.2, NA, NA, 9.5),
+  # lengthscales beyond which the square of the correlation is below 1e-12, which the core takes for 0
+  reach = c(5.26, NA, NA, 9.64),
   row.names = c("SE", "PER", "linear", "matern32")
 )
 
@@ -145,14 +145,15 @@ check_approximation <- function(
   sizes,
   run,
   arg = "lengthscales",
-  available = available_memory()
+  available = call_rust(rust_available_memory)
 ) {
-  others <- setdiff(kernels$model, kernel_models[kernel_families$krylov])
-  if (approximation == "krylov" && length(others) > 0L) {
+  served <- switch(approximation, krylov = kernel_models[kernel_families$krylov], grid = "SE", kernel_models)
+  others <- setdiff(kernels$model, served)
+  if (length(others) > 0L) {
     abort_patina(
       c(
         "{.code approximation = \"{approximation}\"} cannot serve {.val {others}} kernels,
-          only {.val {kernel_models[kernel_families$krylov]}}.",
+          only {.val {served}}.",
         i = "Leave {cli::qty(others)}{?it/them} out of {.arg kernels}, or use
           {.code approximation = \"auto\"}, which takes for each kernel what serves it."
       ),
@@ -178,16 +179,4 @@ check_approximation <- function(
       )
     }
   }
-}
-
-#' Bytes of memory that are free to use; `Inf` where the system does not say
-#' @noRd
-available_memory <- function() {
-  lines <- tryCatch(
-    readLines("/proc/meminfo", warn = FALSE),
-    error = \(cnd) character(),
-    warning = \(cnd) character()
-  )
-  kilobytes <- grep("^MemAvailable:", lines, value = TRUE)
-  if (length(kilobytes) == 1L) 1024 * as.numeric(gsub("\\D", "", kilobytes)) else Inf
 }

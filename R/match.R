@@ -103,16 +103,22 @@ renamed_argument <- function(old, new, old_name, new_name, call) {
 #' @param genes Names, or a table of results: its hits if it has all genes of the input, else all of it.
 #' @param arg The user's name for `genes`.
 #' @returns A list: `genes` (names), `index` (their columns), `results` (the rows of the test, or
-#'   NULL).
+#'   NULL). A name that several genes have stands for all of them, unless the table has the genes in order.
 #' @noRd
 choose_genes <- function(genes, input, arg, call) {
   results <- NULL
+  index <- NULL
   if (is.data.frame(genes)) {
     results <- genes
     results$gene <- gene_names(results, arg, call)
     check_columns(results, "gene", arg, call, numeric = c("qval", "lengthscale"))
+    if (identical(utils::head(results$gene, length(input$genes)), input$genes)) {
+      index <- seq_len(nrow(results))
+    }
     if (all(input$genes %in% results$gene) && !is.null(results[["qval"]])) {
-      results <- results[which(results$qval < 0.05), ]
+      hits <- which(results$qval < 0.05)
+      results <- results[hits, ]
+      index <- index[hits]
       if (nrow(results) == 0L) {
         abort_patina(
           c(
@@ -129,12 +135,18 @@ choose_genes <- function(genes, input, arg, call) {
     absent <- setdiff(results$gene, input$genes)
     if (length(absent) > 0L && length(absent) < nrow(results)) {
       inform_patina("Not in {.arg x}, so left out: {.val {first_few(absent)}}.")
-      results <- results[results$gene %in% input$genes, ]
+      known <- results$gene %in% input$genes
+      results <- results[known, ]
+      index <- index[known]
     }
     genes <- results$gene
   }
-  index <- match_genes(genes, input$genes, arg, call)
-  list(genes = unique(genes), index = index, results = results[!duplicated(genes), ])
+  found <- match_genes(genes, input$genes, arg, call)
+  if (is.null(index)) {
+    index <- found
+    results <- results[match(input$genes[index], results$gene), ]
+  }
+  list(genes = input$genes[index], index = index, results = results)
 }
 
 #' The names of genes in a table of results
@@ -157,13 +169,13 @@ gene_names <- function(table, arg, call) {
   names
 }
 
-#' Positions in `known` of genes, each once
+#' Positions in `known` of genes: each name once, with all that have it
 #' @noRd
 match_genes <- function(genes, known, arg, call) {
   if (is.factor(genes)) {
     genes <- as.character(genes)
   }
-  if (!is.character(genes) || length(genes) == 0L || anyNA(genes)) {
+  if (!is.character(genes) || length(genes) == 0L || anyNA(setdiff(genes, known))) {
     abort_patina(
       c(
         "{.arg {arg}} must be names of genes, or a table of results with at least one row.",
@@ -190,7 +202,8 @@ match_genes <- function(genes, known, arg, call) {
       call = call
     )
   }
-  match(genes, known)
+  found <- which(known %in% genes)
+  found[order(match(known[found], genes))]
 }
 
 #' For each name of the object, its position in the result's names, or NA

@@ -8,7 +8,8 @@
 #' With a flat prior over the families, a family's probability is proportional to its marginal likelihood,
 #' of which exp(-bic / 2) is the standard approximation: `probabilities = "bic"`. SpatialDE normalises
 #' exp(-bic), which squares all odds and makes every decision look far more certain than the data do;
-#' `"spatialde"` is there to compare. The order of the families is the same under both.
+#' `"spatialde"` is there to compare. It takes SpatialDE's lengthscales and its fraction of spatial variance,
+#' too, so that the best family may be another one.
 #'
 #' `bic = -2 loglik + M log(n)` with M = 4 parameters for SE and PER (mean, variance, delta,
 #' lengthscale) and 3 for linear.

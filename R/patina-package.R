@@ -2,7 +2,8 @@
 #'
 #' patina finds genes whose expression depends on where in a tissue it was measured, says what kind of
 #' spatial function each follows, and groups them into tissue patterns, by the Gaussian process models
-#' of SpatialDE. It takes Bioconductor objects, matrices and data frames, and returns tibbles.
+#' of SpatialDE; beside these, it finds the programs that genes are mixtures of, and domains of the tissue. It
+#' takes Bioconductor and Seurat objects, AnnData files, matrices and data frames, and returns tibbles.
 #'
 #' @section The analysis:
 #' 1. [spatial_test()]: which genes are spatially variable? One row for each gene, with p-value, q-value,
@@ -10,13 +11,20 @@
 #' 2. [model_search()]: which kind of function does each of them follow: smooth, periodic or linear?
 #' 3. [spatial_patterns()]: which genes share a pattern, and what does it look like?
 #'    [predict()][predict.patina_patterns] evaluates it at other locations.
+#' 4. [spatial_factors()] and [spatial_domains()]: which smooth programs does the tissue have, which parts?
+#'
+#' [predict()][predict.patina_test] of a test says where a gene is high; [gene_correlation()] finds modules of
+#' genes that go together.
 #'
 #' @section Around it:
-#' - Pictures: [plot_test()], [plot_genes()], [plot_patterns()].
-#' - Into a SummarizedExperiment or SpatialExperiment: [add_results()].
+#' - Pictures: [plot_test()], [plot_genes()], [plot_gene_field()], [plot_patterns()], [plot_factors()],
+#'   [plot_domains()], [plot_modules()]; [patina_report()], all on one page.
+#' - Into a SummarizedExperiment, SpatialExperiment, Seurat object or AnnData file: [add_results()],
+#'   [add_spatial_test()].
+#' - Spots and genes of too few counts: [filter_spots()], [filter_genes()].
 #' - The steps of `normalization = "anscombe"` on their own: [stabilize()], [regress_out()]. False
 #'   discovery rates: [qvalues()].
-#' - Data: [example_tissue()], a simulated tissue whose patterns are known; [load_dataset()], two real ones.
+#' - Data: [example_tissue()], a simulated tissue whose patterns are known; [load_dataset()], six real ones.
 #'
 #' @section Options:
 #' No result depends on any of them.
@@ -34,8 +42,16 @@
 #' [load_dataset()] compares their SHA-256 with what the package knows, wherever they come from.
 #'
 #' @section Conditions:
-#' Every error is of class `patina_error`, every warning of class `patina_warning`, each with a subclass that
-#' the help pages name; every message is of class `patina_message`.
+#' Every error is of class `patina_error`, every warning of class `patina_warning`, every message of class
+#' `patina_message`. Errors and warnings have a class of their own besides, such as `patina_error_argument`:
+#' - of what was given: `input` (what `x` is), `coords`, `transposed`, `too_few_spots`, `names` (which do not
+#'   match), `argument`, `covariates`, `counts`, `phi`, `empty_spots`, `data` (nothing is left to work on);
+#' - of what cannot be had: `approximation`, `memory`, `timeout`, `reading`, `file`, `tempdir`, `workers`,
+#'   `download`, `report`; and `rust`, which should not occur.
+#'
+#' Warnings tell of spots (`junk_spots`, `few_spots`, `copied_spots`, `unknown_spots`, `duplicated_spots`), of
+#' genes (`genes`, `duplicated_genes`, `unknown_genes`, `failed_genes`, `likelihood_genes`), of `kernels` that
+#' were left out, of `workers`, and of a tissue with `no_factors` or `no_domains`.
 #'
 #' @references
 #' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.

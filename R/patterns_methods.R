@@ -10,7 +10,7 @@ print.patina_patterns <- function(x, ...) {
     if (found == 1L) "" else "s",
     nrow(x$genes) - unused,
     if (nrow(x$genes) - unused == 1L) "" else "s",
-    length(x$model$spots)
+    length(x$model$given$spots)
   ))
   cli::cat_line(sprintf(
     "lengthscale %s, noise %s of a gene's variance, bound %.2f",
@@ -152,19 +152,7 @@ predict.patina_patterns <- function(
   run <- new_run(threads)
   check_flag(wide)
   model <- object$model
-  places <- list()
-  if (is.null(newcoords)) {
-    back <- order(model$order)
-    new <- model$coords[back, , drop = FALSE]
-    sample <- as.integer(model$sample_id %||% rep(1L, nrow(new)))
-    places <- c(list(spot = model$spots), sample_column(model$sample_id))
-  } else {
-    new <- match_new_coords(newcoords, colnames(model$coords), run$call)
-    sample <- match_new_samples(sample_id, levels(model$sample_id), nrow(new), run$call)
-    places <- if (!is.null(model$sample_id)) {
-      sample_column(factor(levels(model$sample_id)[sample], levels(model$sample_id)))
-    }
-  }
+  places <- new_places(newcoords, sample_id, model$coords, model$given, run$call)
   fit <- call_rust(
     rust_predict_patterns,
     model$coords,
@@ -173,13 +161,38 @@ predict.patina_patterns <- function(
     model$coefficients,
     object$weights * model$n_genes,
     object$noise,
-    new,
-    sample,
+    places$coords,
+    places$sample,
     model$approximation %||% "auto",
     run$threads,
     call = run$call
   )
-  field_table(c(places, as.data.frame(new)), fit[c("value", "se")], wide, "pattern")
+  field_table(places$columns, fit[c("value", "se")], wide, "pattern")
+}
+
+#' Where something is predicted: at new places, or at the spots if there are none
+#' @param given From `given_spots()`.
+#' @returns A list: `coords`, `sample`, numbers, and `columns`, what a table says of the places.
+#' @noRd
+new_places <- function(newcoords, sample_id, coords, given, call) {
+  if (is.null(newcoords)) {
+    if (!is.null(sample_id)) {
+      abort_patina(
+        "{.arg sample_id} is of {.arg newcoords}, which is missing.",
+        class = "argument",
+        call = call
+      )
+    }
+    sample <- given$sample_id
+    columns <- c(list(spot = given$spots), sample_column(sample), as.data.frame(given$coords))
+    sample <- as.integer(sample %||% rep(1L, nrow(given$coords)))
+    return(list(coords = given$coords, sample = sample, columns = columns))
+  }
+  new <- match_new_coords(newcoords, colnames(coords), call)
+  levels <- levels(given$sample_id)
+  sample <- match_new_samples(sample_id, levels, nrow(new), call)
+  names <- if (!is.null(levels)) factor(levels[sample], levels)
+  list(coords = new, sample = sample, columns = c(sample_column(names), as.data.frame(new)))
 }
 
 #' The samples as a column of places, if there are several

@@ -50,6 +50,18 @@ plot_factors <- function(
   tissue_plot(data, "factor", tissue, axes, "factor", look, ...)
 }
 
+#' Colours that are told apart: many differ in lightness from those beside them
+#' @noRd
+domain_colours <- function(n) {
+  colours <- grDevices::hcl.colors(max(n, 2L), "Dark 3")
+  if (n <= 8L) {
+    return(colours)
+  }
+  lightness <- rep_len(c(35, 60, 80), n)
+  hue <- seq(0, 360, length.out = n + 1L)[seq_len(n)]
+  grDevices::hcl(hue, c = 65, l = lightness)
+}
+
 #' Plot domains in the tissue
 #'
 #' Spots coloured by their domain; the surer the domain, the fuller the colour.
@@ -89,7 +101,7 @@ plot_domains <- function(domains, ..., axes = c(1, 2), spot_size = NULL, unit = 
   ))
   colours <- list(
     ggplot2::scale_colour_manual(
-      values = grDevices::hcl.colors(max(nlevels(data$domain), 2L), "Dark 3"),
+      values = domain_colours(nlevels(data$domain)),
       drop = FALSE
     ),
     ggplot2::scale_alpha(range = c(0.3, 1), limits = c(0, 1), guide = "none"),

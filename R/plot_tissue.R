@@ -100,7 +100,7 @@ plot_genes <- function(
   }
 
   axes <- shown_axes(input$coords, axes, call)
-  names <- input$genes[index]
+  names <- numbered_names(input$genes[index])
   row <- rep(seq_along(input$spots), times = length(index))
   data <- tibble::tibble(
     spot = input$spots[row],
@@ -207,6 +207,14 @@ shown_genes <- function(genes, known, n, call) {
   match_genes(genes, known, "genes", call)
 }
 
+#' Names, those that occur more than once with a number behind
+#' @noRd
+numbered_names <- function(names) {
+  number <- stats::ave(seq_along(names), names, FUN = seq_along)
+  repeated <- names %in% names[duplicated(names)]
+  ifelse(repeated, sprintf("%s (%d)", names, number), names)
+}
+
 #' What the user says of the panels' look
 #' @noRd
 new_look <- function(scale, trim, spot_size, unit, ncol, call = rlang::caller_env()) {
@@ -285,6 +293,7 @@ tissue_plot <- function(data, panel, tissue, axes, quantity, look, ...) {
       )
     }) +
     ggplot2::scale_colour_viridis_c(
+      limits = if (free) c(0, 1),
       breaks = if (free) c(0, 1) else ggplot2::waiver(),
       labels = if (free) c("low", "high") else ggplot2::waiver(),
       na.value = "grey80"
@@ -332,10 +341,10 @@ spot_layers <- function(tissue, axes, look, ...) {
 
 #' A panel's title: what it shows and, in brackets, a detail
 #'
-#' Rows of samples do not wrap: there may be many panels beside each other, so that their titles do.
+#' Rows of samples do not wrap, and many panels are narrow: titles do.
 #' @noRd
 panel_title <- function(what, detail, sample_id) {
-  paste0(what, if (is.null(sample_id)) " " else "\n", "(", detail, ")")
+  paste0(what, if (is.null(sample_id) && length(what) <= 9L) " " else "\n", "(", detail, ")")
 }
 
 #' A labeller of panels; with scales of their own they say from where to where these go

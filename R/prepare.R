@@ -30,15 +30,12 @@ new_run <- function(threads, workers = NULL, progress = FALSE, call = rlang::cal
 #' @noRd
 prepare <- function(x, coords, assay, from, sample_info, sample_id, settings, run, plot = FALSE) {
   input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call, run$progress)
-  if (!plot) {
-    input <- find_copies(input, run$call)
+  left <- if (plot) {
+    list(input = input, settings = settings)
+  } else {
+    leave_out_copies(input, settings, run$call)
   }
-  list(
-    input = input,
-    normalizer = new_normalizer(input, settings, run),
-    settings = settings,
-    run = run
-  )
+  c(left, list(normalizer = new_normalizer(left$input, left$settings, run), run = run))
 }
 
 #' Number of threads to use
@@ -91,7 +88,8 @@ chosen_block_genes <- function(call) {
 #' @noRd
 new_result <- function(result, class, input, ...) {
   attr(result, "patina") <- list(
-    n = sum(sample_order(input)$sizes),
+    n = input$n_spots,
+    n_genes = length(input$genes),
     samples = max(nlevels(input$sample_id), 1L),
     coords = colnames(input$coords),
     version = utils::packageVersion("patina"),

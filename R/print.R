@@ -4,12 +4,19 @@
 #' @method tbl_sum patina_test
 #' @export
 tbl_sum.patina_test <- function(x, ...) {
+  # verbs such as dplyr's count() keep the class of what is no test any more
+  if (is.null(x[["gene"]])) {
+    return(NextMethod())
+  }
   c("A spatial test" = table_size(x), run_summary(x), hits_summary(x))
 }
 
 #' @method tbl_sum patina_models
 #' @export
 tbl_sum.patina_models <- function(x, ...) {
+  if (is.null(x[["gene"]])) {
+    return(NextMethod())
+  }
   c("A model search" = table_size(x), run_summary(x), models_summary(x))
 }
 

@@ -35,20 +35,14 @@ qvalues <- function(p, pi0 = NULL) {
     )
   }
   check_pi0(pi0, call)
-  result <- call_rust(rust_qvalues, as.double(p), pi0 %||% NA_real_, call = call)
-  q <- result$q
-  q[is.na(q)] <- NA_real_
-  structure(q, names = names(p), pi0 = result$pi0)
+  result <- call_rust(rust_qvalues, as.double(p), as.double(pi0 %||% NA), call = call)
+  structure(result$q, names = names(p), pi0 = result$pi0)
 }
 
 #' @noRd
 check_pi0 <- function(pi0, call = rlang::caller_env()) {
-  if (!is.null(pi0) && (!rlang::is_double(pi0, n = 1L, finite = TRUE) || pi0 <= 0 || pi0 > 1)) {
-    abort_patina(
-      "{.arg pi0} must be one number above 0 and at most 1, not {.val {pi0}}.",
-      class = "argument",
-      call = call
-    )
+  if (!is.null(pi0)) {
+    check_number(pi0, \(x) x > 0 && x <= 1, "above 0 and at most 1", call = call)
   }
 }
 
@@ -76,6 +70,6 @@ test_qvalues <- function(p, pval_method, pi0, call) {
     pi0 <- 1
     "Benjamini-Hochberg"
   }
-  result <- call_rust(rust_qvalues, as.double(p), pi0 %||% NA_real_, call = call)
+  result <- call_rust(rust_qvalues, as.double(p), as.double(pi0 %||% NA), call = call)
   list(qval = result$q, method = method, pi0 = result$pi0)
 }

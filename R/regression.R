@@ -55,6 +55,16 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
       )
       check_levels(frame, arg, call)
       terms <- stats::terms(frame)
+      if (!is.null(attr(terms, "offset"))) {
+        abort_patina(
+          c(
+            "{.arg {arg}} has an {.code offset()}, which takes no part in a regression of all genes.",
+            i = "Give what spots yield as {.arg size_factors}."
+          ),
+          class = "covariates",
+          call = call
+        )
+      }
       # factors are coded beside an intercept, whether the formula has one or not
       attr(terms, "intercept") <- 1L
       is_factor <- vapply(frame, \(column) is.factor(column) || is.character(column), logical(1L))
@@ -104,10 +114,21 @@ covariate_matrix <- function(formula, samples, spots, call, arg = "covariates") 
   unname(design)
 }
 
-#' A factor that names spots would leave nothing to test
+#' A factor that names spots would leave nothing to test, one of a single level has nothing to say
 #' @noRd
 check_levels <- function(frame, arg, call) {
   levels <- vapply(frame, \(column) if (is.numeric(column)) 0L else length(unique(column)), 0L)
+  one <- which(levels == 1L)
+  if (length(one) > 0L) {
+    abort_patina(
+      c(
+        "{.field {names(frame)[one[[1L]]]}} in {.arg {arg}} is the same at all {nrow(frame)} spots.",
+        i = "Leave it out."
+      ),
+      class = "covariates",
+      call = call
+    )
+  }
   many <- which(levels > nrow(frame) / 2)
   if (length(many) > 0L) {
     abort_patina(

@@ -56,6 +56,12 @@ patina_report <- function(
   # pictures first: a mistake in the arguments is an error of this call, not of a page half done
   genes <- if (!is.null(x)) {
     shown <- results[results$status == "ok" & !is.na(results$log10_pval), ]
+    if (nrow(shown) == 0L) {
+      abort_patina(
+        c("No gene of {.arg results} has a p-value: there is nothing to show.", i = "Leave {.arg x} out."),
+        class = "argument"
+      )
+    }
     plot_genes(x, coords, top_genes(shown, n_genes), n_genes = n_genes, ...)
   }
   work <- tempfile("patina-report-")

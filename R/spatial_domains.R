@@ -1,5 +1,8 @@
 # Domains: parts of the tissue in which the factors have the same values, up to noise.
 
+# Without being asked, no more domains are tried than have so many spots each.
+least_domain <- 5L
+
 #' Divide a tissue into domains
 #'
 #' A mixture of the spots' factors whose labels prefer to agree with those of neighbouring spots (a Potts
@@ -41,8 +44,8 @@
 #' are a few spots wide or hardly differ (72 % right at 0.83), and too low where they differ much.
 #'
 #' @param factors A result of [spatial_factors()]. Spots of all its samples share the domains.
-#' @param n_domains Number of domains, or several to choose from; by default 2 to 10, or 1 where no factor is
-#'   supported.
+#' @param n_domains Number of domains, or several to choose from; by default 2 to 10 (of fewer than 50 spots
+#'   to a fifth of their number), or 1 where no factor is supported.
 #' @param ... Not used.
 #' @param threads Number of threads, see [spatial_test()].
 #' @returns A tibble of class `patina_domains` with a row for each spot, in the order of the input: `spot`,
@@ -72,7 +75,9 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   call <- rlang::current_env()
   check_factors(factors)
   threads <- resolve_threads(threads, call)
-  places <- factors$factors
+  row <- factors$model$given$row
+  # copies of spots come after their originals
+  places <- factors$factors[!duplicated(row), ]
   coords <- as.matrix(places[colnames(factors$model$coords)])
   sample <- places[["sample"]]
   order <- if (is.null(sample)) seq_len(nrow(places)) else order(sample)
@@ -87,7 +92,7 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
     )
     n_domains <- 1L
   }
-  n_domains <- n_domains %||% seq.int(2L, min(10L, n - 1L))
+  n_domains <- n_domains %||% seq.int(2L, max(2L, min(10L, n %/% least_domain)))
   if (
     !rlang::is_integerish(n_domains, finite = TRUE) ||
       length(n_domains) == 0L ||
@@ -113,10 +118,10 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   found <- ncol(fit$probabilities)
   domain <- fit$labels[back]
   smooth <- as.matrix(places[colnames(factors$loadings)])
-  shown <- (1 - fit$share) * smooth + fit$share * unname(factors$totals)
-  table <- places[setdiff(names(places), colnames(factors$loadings))]
-  table$domain <- factor(domain, seq_len(found))
-  table$probability <- fit$probabilities[cbind(back, domain)]
+  shown <- (1 - fit$share) * smooth + fit$share * unname(factors$totals[!duplicated(row), , drop = FALSE])
+  table <- factors$factors[setdiff(names(places), colnames(factors$loadings))]
+  table$domain <- factor(domain, seq_len(found))[row]
+  table$probability <- fit$probabilities[cbind(back, domain)][row]
   tried <- tibble::tibble(n_domains = fit$n_domains, criterion = fit$criterion)
   if (nrow(tried) > 1L) {
     inform_patina(c(
@@ -128,13 +133,14 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   }
   tibble::new_tibble(
     table,
-    nrow = n,
+    nrow = nrow(table),
     class = "patina_domains",
     patina = list(
       criterion = tried,
       beta = fit$beta,
       means = do.call(rbind, lapply(seq_len(found), \(k) colMeans(shown[domain == k, , drop = FALSE]))),
       coords = colnames(coords),
+      n = nrow(table),
       version = utils::packageVersion("patina")
     )
   )

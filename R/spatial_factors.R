@@ -123,7 +123,7 @@ spatial_factors <- function(
     prepare(x, given$coords, assay, from, sample_info, sample_id, settings, run)
   }
   input <- prepared$input
-  spots <- without_junk(sample_order(input, copies = TRUE), prepared$junk, input$sample_id)
+  spots <- without_junk(sample_order(input), prepared$junk, input$sample_id)
   chosen <- if (is.null(genes)) {
     most_spatial(prepared, spots, choose = is.null(n_factors))
   } else {
@@ -142,7 +142,8 @@ spatial_factors <- function(
     coords = input$coords[spots$order, , drop = FALSE],
     order = spots$order,
     sizes = spots$sizes,
-    sample_id = input$sample_id,
+    given = given_spots(input),
+    genes_of_x = length(input$genes),
     normalization = normalization
   )
   fit <- call_rust(
@@ -181,14 +182,16 @@ spatial_factors <- function(
 #' Log-normalised counts, as `prepare()` gives others
 #' @noRd
 prepare_log <- function(x, coords, assay, from, sample_info, sample_id, covariates, run) {
-  input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call)
-  input <- find_copies(input, run$call)
+  input <- as_input(x, coords, assay, sample_info, sample_id, from, run$call, run$progress)
+  settings <- list(covariates = covariates %||% ~1, depth = "covariates")
+  left <- leave_out_copies(input, settings, run$call)
+  input <- left$input
   summary <- summarize_counts(input, run$call)
-  check_totals(summary$totals, input$spots, run$call)
+  check_totals(summary$totals, input$spots, run$call, size_factors = FALSE)
   junk <- report_junk_spots(input$spots, summary$totals, "factors there come from the spots around")
   good <- setdiff(seq_along(summary$totals), junk)
   size <- summary$totals / stats::median(summary$totals[good])
-  design <- covariate_matrix(covariates %||% ~1, input$samples, input$spots, run$call)
+  design <- count_design(input, left$settings, summary$totals, size, run$call)
   regress <- new_regression(design, input$sample_id)
   normalizer <- function(block, genes, threads = 1L) regress(log1p(block / size))
   list(input = input, normalizer = normalizer, run = run, junk = junk)
@@ -306,9 +309,12 @@ new_factors <- function(fit, model, genes, input, run) {
     }
   }
   fields <- around(fit$seen, kernels)
-  values <- `colnames<-`(whole(fit$values, fields$value), names)
-  totals <- `colnames<-`(whole(fit$totals, fields$value), names)
+  given <- model$given
+  at_given <- function(m) `colnames<-`(m[given$row, , drop = FALSE], names)
+  values <- at_given(whole(fit$values, fields$value))
+  totals <- at_given(whole(fit$totals, fields$value))
   loadings <- matrix(fit$loadings, ncol = length(ids), dimnames = list(genes, names))
+  loadings[, !is.finite(kernels$lengthscale)] <- 0
   # what domains are found by
   tissue <- fit$tissue
   elsewhere <- around(tissue$seen, tissue[c("lengthscale", "delta", "prior")])
@@ -323,9 +329,9 @@ new_factors <- function(fit, model, genes, input, run) {
     list(
       factors = tibble::as_tibble(
         c(
-          list(spot = input$spots),
-          if (!is.null(input$sample_id)) list(sample = input$sample_id),
-          as.data.frame(input$coords),
+          list(spot = given$spots),
+          sample_column(given$sample_id),
+          as.data.frame(given$coords),
           as.data.frame(values)
         ),
         .name_repair = "minimal"
@@ -334,7 +340,7 @@ new_factors <- function(fit, model, genes, input, run) {
       summary = tibble::tibble(factor = ids, summary),
       held_out = held_out,
       supported = fit$supported,
-      totals = `rownames<-`(totals, input$spots),
+      totals = `rownames<-`(totals, given$spots),
       model = model
     ),
     class = "patina_factors"

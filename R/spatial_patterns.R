@@ -4,7 +4,8 @@
 #'
 #' Automatic expression histology (Svensson, Teichmann and Stegle 2018): genes that follow the same
 #' spatial function are put together, and the function is estimated from all of them. The number of
-#' patterns and their lengthscale may be given, or left to the evidence lower bound.
+#' patterns and their lengthscale may be given, or left to be chosen: the number by left-out spots, the
+#' lengthscale by the evidence lower bound.
 #'
 #' Every gene is standardised to mean 0 and variance 1. The genes of pattern k are noisy copies of
 #' one Gaussian process with the squared exponential kernel; processes, memberships and noise are
@@ -125,7 +126,7 @@ spatial_patterns <- function(
   lengthscale <- lengthscale %||%
     default_lengthscales(chosen$results, input, expression$usable, run$call)
 
-  spots <- sample_order(input, copies = TRUE)
+  spots <- sample_order(input)
   kernels <- data.frame(model = "SE", lengthscale = lengthscale)
   check_approximation(approximation, kernels, spots$sizes, run, arg = "lengthscale")
   # what predict() will need
@@ -133,8 +134,8 @@ spatial_patterns <- function(
     coords = input$coords[spots$order, , drop = FALSE],
     order = spots$order,
     sizes = spots$sizes,
-    sample_id = input$sample_id,
-    spots = input$spots,
+    given = given_spots(input),
+    genes_of_x = length(input$genes),
     approximation = approximation,
     normalization = settings$normalization
   )
@@ -445,8 +446,8 @@ spot_folds <- function(sizes) {
 #' @noRd
 new_patterns <- function(fit, model, genes, usable) {
   ids <- seq_len(ncol(fit$values))
-  back <- order(model$order)
-  coords <- model$coords[back, , drop = FALSE]
+  given <- model$given
+  back <- order(model$order)[given$row]
   pattern <- membership <- rep(NA, length(genes))
   pattern[usable] <- fit$assignment
   membership[usable] <- fit$memberships[cbind(seq_along(fit$assignment), fit$assignment)]
@@ -460,7 +461,7 @@ new_patterns <- function(fit, model, genes, usable) {
         membership = as.double(membership)
       ),
       patterns = field_table(
-        c(list(spot = model$spots), sample_column(model$sample_id), as.data.frame(coords)),
+        c(list(spot = given$spots), sample_column(given$sample_id), as.data.frame(given$coords)),
         list(value = fit$values[back, , drop = FALSE]),
         wide = FALSE,
         what = "pattern"

@@ -166,7 +166,7 @@
 #' grows as 1 / delta.
 #'
 #' A gene with the status `"not converged"` has a best kernel whose log likelihood ratio may be off by more
-#' than 0.02 and 1e-4 of itself. Such genes are strongly spatial, with little noise. All that belongs to the
+#' than 0.03 and 1e-4 of itself. Such genes are strongly spatial, with little noise. All that belongs to the
 #' fit (`model`, `lengthscale`, `fsv`, `llr`, variances, ...) is `NA` then, instead of a number in doubt;
 #' the calibrated p-value does not depend on the fit, and stays. To fit such genes all the same, test them
 #' alone with the longer `lengthscales` only, or with `"pivoted_cholesky"` or `"exact"` if memory and time
@@ -371,6 +371,8 @@ spatial_test <- function(
     kernels = test$kernels,
     approximation = approximation,
     normalization = settings$normalization,
+    covariates = formula_text(settings$covariates),
+    depth_setting = settings$depth,
     pval_method = pval_method,
     qvalues = test$qvalues,
     depth = test$depth,

@@ -67,6 +67,16 @@ named_coords <- function(coords, expression, call) {
   )
 }
 
+#' Does the first of some columns number the spots, by its name?
+#' @noRd
+numbers_spots <- function(names) {
+  of_ids <- "^(id|ids|index|idx|spots?|cells?|bins?|barcodes?|rn|unnamed.*|.*[_. ]id)$"
+  # what readers of tables call a first column without a name, unless all columns are called like that
+  unnamed <- grepl("^(v1|x1|[.]+1)$", names[1L], ignore.case = TRUE) &&
+    length(unique(sub("[0-9]+$", "", names[1:2]))) == 2L
+  unnamed || grepl(of_ids, names[1L], ignore.case = TRUE)
+}
+
 #' Coordinates as a double matrix with column names, and row names if somebody gave them
 #' @noRd
 as_coords <- function(coords, call, arg = "coords") {
@@ -116,6 +126,17 @@ as_coords <- function(coords, call, arg = "coords") {
   names <- colnames(coords)
   if (is.null(names) || anyNA(names) || any(names == "") || anyDuplicated(names)) {
     names <- c("x", "y", "z")[seq_along(table)]
+  }
+  if (length(names) > 1L && numbers_spots(names)) {
+    abort_patina(
+      c(
+        "The first column of {.arg {arg}}, {.field {names[1]}}, looks like numbers of the spots, not like a
+          coordinate.",
+        i = "Take the others, {.code {arg}[-1]}; or rename the column if it is a coordinate."
+      ),
+      class = "coords",
+      call = call
+    )
   }
   # a table of coordinates and totals makes a tissue with a very long third dimension
   if (length(names) == 3L && grepl("count|total|umi|sum", names[3L], ignore.case = TRUE)) {

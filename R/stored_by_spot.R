@@ -127,7 +127,7 @@ file_by_gene <- function(
 #' How many values there is memory for, with as much again for the work on them
 #' @noRd
 room_for_values <- function() {
-  min(available_memory() / 24, .Machine$integer.max)
+  min(call_rust(rust_available_memory) / 24, .Machine$integer.max)
 }
 
 #' Is a sparse DelayedMatrix stored by spot?

@@ -136,3 +136,61 @@ test_that("real results print, plot and go into objects", {
   expect_equal(sum(!is.na(row_data(added)$patina_pattern)), 4L)
   expect_equal(col_data(added)$patina_pattern_2, patterns$patterns$value[301:600])
 })
+
+test_that("an object without names must be the one that was analysed", {
+  tissue <- example_tissue(n_spots = 60, n_genes = 30)
+  xy <- tissue$sample_info[c("x", "y")]
+  counts <- unname(as.matrix(tissue$counts))
+  results <- spatial_test(counts, unname_rows(xy), threads = 1)
+  factors <- spatial_factors(counts, unname_rows(xy), n_factors = 2, threads = 1)
+  domains <- spatial_domains(factors, 2, threads = 1)
+  se <- SummarizedExperiment::SummarizedExperiment(list(counts = counts))
+  expect_equal(row_data(add_results(se, results[3:1, ]))$patina_llr[1:3], results$llr[1:3])
+  expect_equal(col_data(add_results(se, factors))$patina_factor_1, factors$factors$factor_1)
+  for (result in list(results, results[1:3, ], factors)) {
+    expect_error(add_results(se[-1, ], result), "no names.*29.*30", class = "patina_error_names")
+  }
+  for (result in list(factors, domains, domains[1:3, ])) {
+    expect_error(add_results(se[, -1], result), "no names.*59.*60", class = "patina_error_names")
+  }
+})
+
+test_that("spots of several samples are matched by sample and name, in any order", {
+  tissue <- example_tissue(n_spots = 120, n_genes = 30)
+  slide <- rep(c("s1", "s2"), each = 60)
+  barcode <- rep(sprintf("bc%02d", 1:60), 2)
+  counts <- tissue$counts
+  colnames(counts) <- barcode
+  xy <- unname_rows(tissue$sample_info[c("x", "y")])
+  factors <- spatial_factors(counts, xy, n_factors = 2, sample_id = slide, threads = 1)
+  domains <- spatial_domains(factors, 2, threads = 1)
+  se <- SummarizedExperiment::SummarizedExperiment(
+    list(counts = counts),
+    colData = S4Vectors::DataFrame(batch = "one", slide = slide)
+  )
+  expected <- factors$factors$factor_1
+  for (spots in list(1:120, c(61:120, 1:60), 120:1, 61:90, c(5, 65))) {
+    added <- suppressWarnings(add_results(se[, spots], factors), classes = "patina_warning_unknown_spots")
+    expect_equal(col_data(added)$patina_factor_1, expected[spots])
+    added <- suppressWarnings(add_results(se[, spots], domains), classes = "patina_warning_unknown_spots")
+    expect_identical(col_data(added)$patina_domain, domains$domain[spots])
+  }
+  # nothing says which sample is which
+  se$slide <- NULL
+  expect_warning(add_results(se[, 120:1], factors), class = "patina_warning_duplicated_spots")
+})
+
+test_that("domains are taken as a plain table, and what is no result is refused", {
+  domains <- tibble::tibble(spot = paste0("spot", 1:64), domain = factor(rep(1:2, 32)), probability = 1)
+  added <- add_results(fake_se(), domains)
+  expect_identical(col_data(added)$patina_domain, domains$domain)
+  for (bad in list(domains[c("spot", "domain")], domains[0, ])) {
+    expect_error(add_results(added, bad), class = "patina_error_argument")
+  }
+  lost <- structure(domains["spot"], class = c("patina_domains", class(domains)))
+  expect_error(add_results(added, lost), "domain", class = "patina_error_argument")
+  expect_error(add_results(added, domains, columns = "domain"), "columns", class = "patina_error_argument")
+  expect_error(add_results(added, fake_patterns(), columns = "x"), "columns", class = "patina_error_argument")
+  field <- structure(tibble::tibble(gene = "a", mean = 1), class = c("patina_field", class(domains)))
+  expect_error(add_results(added, field), "plot_gene_field", class = "patina_error_argument")
+})

@@ -25,8 +25,8 @@ test_that("spots that only one of the tables has are left out with a note", {
   utils::write.csv(more[-1, ], tissue$path("other.csv"))
   run <- run_here(tissue$path("counts.csv"), tissue$path("other.csv"), tissue$path("results.csv"))
   expect_identical(run$status, 0L)
-  expect_match(run$stderr, "1 spots of .*counts.csv have no coordinates", all = FALSE)
-  expect_match(run$stderr, "1 spots of the coordinates have no counts", all = FALSE)
+  expect_match(run$stderr, "1 spot of .*counts.csv without coordinates", all = FALSE)
+  expect_match(run$stderr, "1 spot of the coordinates without counts", all = FALSE)
   expect_identical(utils::read.csv(tissue$path("results.csv"))$n[1], 35L)
 })
 
@@ -82,4 +82,26 @@ test_that("10x folders and files, and AnnData files, are read", {
   var <- h5ad_table(tissue$path("tested.h5ad"), "var", h5_contents(tissue$path("tested.h5ad"), NULL))
   expect_identical(var$patina_pval, results$pval)
   expect_refused(run_here(anndata, tissue$path("spots.csv"), tissue$path("x.csv")), "its own coordinates")
+})
+
+test_that("a gene that is called like a spot does not turn the table", {
+  spots <- c("a", "b", "c")
+  write <- function(values) {
+    path <- withr::local_tempfile(fileext = ".csv", .local_envir = parent.frame())
+    utils::write.csv(values, path)
+    path
+  }
+  counts <- matrix(1:12, 4, dimnames = list(c("a", "g2", "g3", "g4"), spots))
+  expect_identical(dimnames(read_counts_table(write(counts), spots)), dimnames(counts))
+  expect_identical(dimnames(read_counts_table(write(t(counts)), spots)), dimnames(counts))
+  both <- matrix(1:9, 3, dimnames = list(spots, spots))
+  expect_error(read_counts_table(write(both), spots), "Both")
+})
+
+test_that("numbers are read strictly", {
+  expect_identical(parse_numbers("2:4", "--n"), as.numeric(2:4))
+  expect_identical(parse_numbers("1,2.5", "--n"), c(1, 2.5))
+  for (bad in c("2:", ":2", "1:Inf", "0", "1,,2", "1:2,3", "a", "")) {
+    expect_error(parse_numbers(bad, "--n"), "--n")
+  }
 })

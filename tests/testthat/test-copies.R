@@ -34,17 +34,23 @@ test_that("copies are found within samples, however the values are stored, whate
   coords <- rbind(data$coords, data$coords[5:6, ])
   sparse <- methods::as(y, "CsparseMatrix")
   for (x in list(y, sparse, as.data.frame(t(y)), DelayedArray::DelayedArray(y))) {
-    input <- as_input(x, coords)
-    expect_warning(input <- find_copies(input, NULL), class = "patina_warning_copied_spots")
-    expect_identical(which(input$copies), 91:92)
+    expect_warning(
+      left <- leave_out_copies(as_input(x, coords), new_settings(), NULL),
+      class = "patina_warning_copied_spots"
+    )
+    input <- left$input
+    expect_identical(input$given$row, c(1:90, 5:6))
+    expect_identical(sample_order(input)$order, 1:90)
+    expect_identical(dim(input_block(input, 2:4)), c(90L, 3L))
+    expect_equal(input_block(input, 2:4), t(y[2:4, 1:90]))
   }
-  expect_identical(sample_order(input)$order, 1:90)
-  expect_identical(sample_order(input, copies = TRUE)$order, 1:92)
   # the same place of another sample is another place
-  expect_no_warning(find_copies(
-    as_input(cbind(y[, 1:90], y[, 1:90]), rbind(data$coords, data$coords), sample_id = rep(1:2, each = 90)),
-    NULL
-  ))
+  both <- as_input(
+    cbind(y[, 1:90], y[, 1:90]),
+    rbind(data$coords, data$coords),
+    sample_id = rep(1:2, each = 90)
+  )
+  expect_no_warning(leave_out_copies(both, new_settings(), NULL))
 })
 
 test_that("replicates in one place are spots of their own", {
@@ -88,4 +94,66 @@ test_that("a place is as small as spots are dense, on curves and with spots far 
     }
   }
   expect_equal(mean_distance(scattered), sqrt(1 / 2000), tolerance = 0.05)
+})
+
+test_that("copies change nothing that is found, whatever is asked, and get what their original has", {
+  tissue <- example_tissue(n_spots = 80, n_genes = 40)
+  counts <- as.matrix(tissue$counts)
+  xy <- tissue$sample_info[c("x", "y")]
+  depth <- colSums(counts)
+  batch <- seq_len(80) %% 2
+  twice <- c(80:1, 3, 1:40)
+  again <- counts[, twice]
+  colnames(again) <- sprintf("t%d", seq_along(twice))
+  places <- unname_rows(xy[twice, ])
+  # in the order of the copies, which is that of the sums
+  once <- counts[, 80:1]
+  colnames(once) <- sprintf("t%d", 1:80)
+  here <- unname_rows(xy[80:1, ])
+  row <- match(twice, twice)
+  same <- function(copied, plain) {
+    copied <- as.list(copied)
+    plain <- as.list(plain)
+    expect_identical(copied[setdiff(names(copied), "spot")], plain[setdiff(names(plain), "spot")])
+  }
+  silent <- \(x) withCallingHandlers(x, patina_warning_copied_spots = rlang::cnd_muffle)
+
+  tests <- list(
+    \(x, xy, d, b) spatial_test(x, xy, threads = 1),
+    \(x, xy, d, b) spatial_test(methods::as(x, "CsparseMatrix"), xy, size_factors = d, threads = 1),
+    \(x, xy, d, b) spatial_test(as.data.frame(t(x)), xy, covariates = ~b, threads = 1),
+    \(x, xy, d, b) spatial_test(x, xy, normalization = "anscombe", sample_id = b, threads = 1)
+  )
+  for (test in tests) {
+    plain <- test(once, here, depth[80:1] |> unname(), batch[80:1])
+    same(silent(test(again, places, unname(depth[twice]), batch[twice])), plain)
+  }
+  patterns <- \(x, xy) spatial_patterns(x, xy, rownames(counts)[1:10], 2, lengthscale = 3, threads = 1)
+  plain <- patterns(once, here)
+  copied <- silent(patterns(again, places))
+  expect_identical(copied$genes, plain$genes)
+  expect_identical(copied$patterns$value[1:121], plain$patterns$value[row])
+  expect_identical(predict(copied, wide = TRUE)$se_1, predict(plain, wide = TRUE)$se_1[row])
+  factors <- \(x, xy) spatial_factors(x, xy, n_factors = 2, threads = 1)
+  plain <- factors(once, here)
+  copied <- silent(factors(again, places))
+  expect_identical(copied$loadings, plain$loadings)
+  expect_identical(copied$factors$factor_2, plain$factors$factor_2[row])
+  expect_identical(copied$factors$spot, colnames(again))
+  expect_identical(predict(copied)$se[1:121], predict(plain)$se[row])
+  domains <- spatial_domains(copied, 3, threads = 1)
+  expect_identical(domains$domain, spatial_domains(plain, 3, threads = 1)$domain[row])
+  expect_identical(domains$spot, colnames(again))
+  results <- spatial_test(once, here, threads = 1)
+  fields <- \(x, xy) predict(results, x, xy, genes = "gene02", threads = 1)
+  same(silent(fields(again, places)), fields(once, here)[row, ])
+})
+
+test_that("too few places that are left are told as too few spots", {
+  counts <- as.matrix(example_tissue(n_spots = 20, n_genes = 10)$counts)[, rep(1:4, 5)]
+  colnames(counts) <- NULL
+  expect_error(
+    suppressWarnings(spatial_test(counts, data.frame(x = rep(1:4, 5), y = 1), threads = 1)),
+    class = "patina_error_too_few_spots"
+  )
 })

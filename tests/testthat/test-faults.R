@@ -66,6 +66,6 @@ test_that("memory that a limit does not allow is an error, before R ends", {
   r <- file.path(R.home("bin"), "Rscript")
   command <- sprintf("ulimit -v 700000; %s --vanilla %s 2>&1", shQuote(r), shQuote(script))
   said <- suppressWarnings(system2("sh", c("-c", shQuote(command)), stdout = TRUE))
-  expect_match(said[[1]], "patina_error_memory")
-  expect_match(paste(said, collapse = "\n"), "GB of memory are needed.*fewer kernels")
+  expect_match(said[[1]], "patina_error_approximation")
+  expect_match(paste(said, collapse = "\n"), "too much memory.*GB are available.*auto")
 })

@@ -36,3 +36,10 @@ test_that("limits that leave nothing, or make no sense, are explained", {
   expect_error(filter_genes(counts, min_total = "a"), class = "patina_error_argument")
   expect_error(filter_genes(counts, 3), class = "patina_error_argument")
 })
+
+test_that("what has no rows and columns to take is an error that says what has", {
+  expect_error(filter_spots(example_tissue(60, 10)), "counts", class = "patina_error_input")
+  skip_if_not_installed("SeuratObject")
+  seurat <- SeuratObject::CreateSeuratObject(methods::as(counts, "CsparseMatrix")) |> suppressWarnings()
+  expect_error(filter_genes(seurat), "subset", class = "patina_error_input")
+})

@@ -112,3 +112,31 @@ test_that("pictures are made, mistakes named", {
     class = "patina_error_argument"
   )
 })
+
+test_that("a field is made as the test was, or says what differs", {
+  sample <- rep(1:2, 75)
+  other <- list(
+    spatial_test(tissue$counts, xy, sample_id = sample, threads = 1),
+    spatial_test(tissue$counts, xy, covariates = ~ x + y, sample_info = xy, threads = 1),
+    spatial_test(tissue$counts, xy, size_factors = "total", threads = 1),
+    spatial_test(tissue$counts, xy, depth = "offset", threads = 1)
+  )
+  said <- c("sample_id", "covariates", "size_factors", "depth")
+  for (i in seq_along(other)) {
+    expect_error(
+      predict(other[[i]], tissue$counts, xy, genes = top),
+      said[[i]],
+      class = "patina_error_argument"
+    )
+  }
+  again <- predict(
+    other[[2]],
+    tissue$counts,
+    xy,
+    genes = top,
+    covariates = ~ x + y,
+    sample_info = xy,
+    threads = 1
+  )
+  expect_s3_class(again, "patina_field")
+})

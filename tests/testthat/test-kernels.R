@@ -27,7 +27,7 @@ test_that("an approximation that cannot serve is refused", {
     class = "patina_error_approximation"
   )
   expect_silent(check_approximation("exact", kernels, 4e4, new_run(2), available = Inf))
-  expect_gt(available_memory(), 1e6)
+  expect_gt(call_rust(rust_available_memory), 1e6)
   expect_identical(fit_tissue(tissue)$status, rep("ok", 6))
 })
 
@@ -146,4 +146,16 @@ test_that("wide kernels have exact likelihoods whatever is asked for, or an erro
     "krylov.*lengthscale",
     class = "patina_error_approximation"
   )
+})
+
+test_that("what serves one kernel is not asked for others", {
+  tissue <- small_tissue()
+  for (kernel in c("PER", "linear", "matern32")) {
+    expect_error(
+      fit_tissue(tissue, kernels = c("SE", kernel), approximation = "grid"),
+      "grid.*cannot serve",
+      class = "patina_error_approximation"
+    )
+  }
+  expect_identical(fit_tissue(tissue, approximation = "grid")$status, rep("ok", 6))
 })

@@ -30,3 +30,34 @@ test_that("spots that do not match are named", {
   )
   expect_error(as_input(unname(counts), coords[1:6, ]), class = "patina_error_coords")
 })
+
+test_that("genes that share a name are all taken, each with its own row of a table", {
+  tissue <- example_tissue(n_spots = 80, n_genes = 20)
+  xy <- tissue$sample_info[c("x", "y")]
+  counts <- as.matrix(tissue$counts)
+  rownames(counts)[5] <- "gene02"
+  input <- suppressWarnings(as_input(counts, xy))
+  chosen <- choose_genes(c("gene03", "gene02"), input, "genes", NULL)
+  expect_identical(chosen$index, c(3L, 2L, 5L))
+  expect_identical(chosen$genes, c("gene03", "gene02", "gene02"))
+  results <- tibble::tibble(gene = rownames(counts), qval = c(0, 1, 0, 1, 0, rep(1, 15)))
+  chosen <- suppressMessages(choose_genes(results, input, "genes", NULL))
+  expect_identical(chosen$index, c(1L, 3L, 5L))
+  expect_identical(chosen$results$qval, c(0, 0, 0))
+
+  expect_warning(test <- spatial_test(counts, xy, threads = 1), class = "patina_warning_duplicated_genes")
+  field <- suppressWarnings(predict(test, counts, xy, genes = "gene02", threads = 1))
+  expect_identical(nrow(field), 160L)
+  plain <- spatial_test(tissue$counts, xy, threads = 1)
+  expected <- predict(plain, tissue$counts, xy, genes = c("gene02", "gene05"), threads = 1)
+  expect_identical(field$mean, expected$mean)
+  expect_error(
+    suppressWarnings(predict(test[5, ], counts, xy, genes = "gene02", threads = 1)),
+    "gene02",
+    class = "patina_error_names"
+  )
+  # a name that is missing is one like others while nobody asks for it
+  rownames(counts)[5] <- NA
+  input <- as_input(counts, xy)
+  expect_identical(choose_genes(tibble::tibble(gene = input$genes), input, "genes", NULL)$index, 1:20)
+})

@@ -111,14 +111,16 @@ test_that("plot_genes() says what is wrong with genes and other arguments", {
   expect_error(draw(genes = 1), class = "patina_error_argument")
 })
 
-test_that("genes of the same name have panels of their own names", {
+test_that("genes of the same name have panels of their own", {
   counts <- tissue$counts
   rownames(counts)[[2L]] <- "Slope"
   expect_warning(
     plot <- plot_genes(counts, tissue$coords, genes = "Slope"),
     class = "patina_warning_duplicated_genes"
   )
-  expect_equal(nrow(plot$data), 64L)
+  expect_equal(levels(plot$data$gene), c("Slope (1)", "Slope (2)"))
+  expect_equal(nrow(plot$data), 128L)
+  expect_draws(plot)
 })
 
 test_that("one coordinate gives lines, three a pair of axes", {
@@ -297,4 +299,9 @@ test_that("pictures", {
     )
   )
   expect_picture("patterns", plot_patterns(fake_patterns()))
+})
+
+test_that("genes without any variation are shown", {
+  tissue <- fake_tissue()
+  expect_draws(plot_genes(rbind(a = tissue$counts["Silent", ], b = 3), tissue$coords, c("a", "b")))
 })

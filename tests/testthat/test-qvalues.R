@@ -39,3 +39,7 @@ test_that("panels get Benjamini-Hochberg's q-values, and pi0 can be given", {
   expect_equal(result$qval, 0.4 * stats::p.adjust(result$pval, "BH"))
   expect_identical(attr(result, "patina")$qvalues, list(method = "given pi0", pi0 = 0.4))
 })
+
+test_that("pi0 may be a whole number", {
+  expect_identical(qvalues(c(0.01, 0.5), pi0 = 1L), qvalues(c(0.01, 0.5), pi0 = 1))
+})

@@ -51,3 +51,13 @@ test_that("covariates are checked", {
   )
   expect_error(regress_out(counts, data.frame(a = 1:3), ~a), class = "patina_error_argument")
 })
+
+test_that("an offset and a factor of one level are errors that say so", {
+  info <- data.frame(depth = log_total, slide = "a")
+  expect_error(regress_out(counts, info, ~ offset(depth)), "offset", class = "patina_error_covariates")
+  expect_error(
+    regress_out(counts, info, ~ depth + slide),
+    "slide.*the same",
+    class = "patina_error_covariates"
+  )
+})

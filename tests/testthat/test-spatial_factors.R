@@ -324,3 +324,27 @@ test_that("more factors than a tissue has are 0, and a message says so", {
   expect_true(all(as.matrix(many$factors[-(1:3)])[, empty] == 0))
   expect_identical(levels(spatial_domains(many, 3, threads = 1)$domain), as.character(1:3))
 })
+
+test_that("depth may be a covariate, and a small tissue is not divided too far", {
+  fit <- spatial_factors(tissue$counts, xy, n_factors = 2, covariates = ~ log(total_counts), threads = 1)
+  expect_identical(ncol(fit$loadings), 2L)
+  few <- spatial_factors(tissue$counts[, 1:12], xy[1:12, ], n_factors = 2, threads = 1)
+  domains <- suppressMessages(spatial_domains(few, threads = 1))
+  expect_identical(attr(domains, "patina")$criterion$n_domains, 2L)
+  expect_error(predict(fit, sample_id = "a"), "newcoords", class = "patina_error_argument")
+  slide <- rep(c("a", "b"), length.out = ncol(tissue$counts))
+  two <- spatial_factors(tissue$counts, xy, n_factors = 2, sample_id = slide, threads = 1)
+  expect_identical(names(predict(two, xy[1:2, ], sample_id = c("b", "a")))[1:3], c("sample", "x", "y"))
+})
+
+test_that("factors that the tissue does not have load on no gene", {
+  noise <- withr::with_seed(2, matrix(stats::rnorm(40 * 100), 40, dimnames = list(paste0("g", 1:40), NULL)))
+  xy <- expand.grid(x = 1:10, y = 1:10)
+  fit <- suppressMessages(
+    spatial_factors(noise, xy, rownames(noise), n_factors = 6, normalization = "none", threads = 1)
+  )
+  empty <- is.nan(fit$summary$lengthscale)
+  expect_true(any(empty))
+  expect_true(all(fit$loadings[, empty] == 0))
+  expect_no_match(utils::capture.output(print(fit))[which(empty) + 2L], "g[0-9]")
+})

@@ -4,7 +4,7 @@ fit_small <- function(x, coords, ...) {
 
 
 without_facts <- function(results) {
-  tibble::as_tibble(unclass(results[!names(results) %in% "status"]))
+  tibble::as_tibble(lapply(results[!names(results) %in% "status"], identity))
 }
 
 # SpatialDE 1.1.3 ---------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ test_that("the way in does not change a bit of the result", {
   # q-value and rank depend on the other p-values
   own <- setdiff(names(all), c("qval", "rank"))
   without_qvalues <- \(x) {
-    attr(x, "patina")$qvalues <- NULL
+    attr(x, "patina")[c("qvalues", "n_genes")] <- NULL
     x
   }
   expect_identical(without_qvalues(single[own]), without_qvalues(all[some, own]))
@@ -194,7 +194,12 @@ test_that("a gene that the covariates explain is told from one with little left"
   expect_identical(results$status, rep(c("explained", "ok"), c(3, 3)))
   expect_true(all(is.na(results[1:3, c("pval", "qval", "llr", "loglik")])))
   fit <- c("llr", "pval", "fsv", "loglik")
-  expect_identical(results[6, fit], test(y["noise", , drop = FALSE], ~covariate)[fit])
+  expect_equal(
+    results[6, fit],
+    test(y["noise", , drop = FALSE], ~covariate)[fit],
+    tolerance = 0,
+    ignore_attr = TRUE
+  )
   # beside others, with factors, within samples
   expect_identical(test(y, ~ covariate + group)$status, results$status)
   id <- rep(1:2, each = 30)

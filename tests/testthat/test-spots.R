@@ -131,3 +131,13 @@ test_that("samples whose coordinates seem to have different units are told", {
   expect_message(run(100), "1 apart in sample \"slide\" and 100 in \"array\"", class = "patina_message")
   expect_no_message(run(10))
 })
+
+test_that("numbers of spots are no coordinate", {
+  for (name in c("id", "index", "cell_id", "spot", "...1", "V1", "X1")) {
+    table <- cbind(stats::setNames(data.frame(seq_len(n_spots)), name), unname_rows(coords))
+    expect_error(as_input(counts, table), "numbers of the spots", class = "patina_error_coords")
+  }
+  plain <- stats::setNames(unname_rows(coords), c("V1", "V2"))
+  expect_identical(colnames(as_input(counts, plain)$coords), c("V1", "V2"))
+  expect_identical(colnames(as_input(counts, plain["V1"])$coords), "V1")
+})

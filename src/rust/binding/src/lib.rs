@@ -18,8 +18,16 @@ fn rust_silence_panics() {
     std::panic::set_hook(Box::new(|_| ()));
 }
 
+/// Bytes of memory that may still be used; infinite where the system does not say.
+/// @noRd
+#[extendr]
+fn rust_available_memory() -> f64 {
+    patina_core::memory::available()
+}
+
 extendr_module! {
     mod patina;
+    fn rust_available_memory;
     fn rust_silence_panics;
     use depth;
     use factors;

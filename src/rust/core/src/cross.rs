@@ -8,6 +8,7 @@
 //! Moments are those under permutation of one gene's values within samples, the other gene left where it is: mean 0 and
 //! variance `Σ_s |K z_i|²_s |z_j|²_s / (n_s - 1)`, K z_i centred; of the two variances the larger counts.
 
+use crate::engine::expected_pairs;
 use crate::error::{Error, Result, check_size};
 use crate::interrupt;
 use crate::locations::Locations;
@@ -170,7 +171,15 @@ impl Near {
         let reach2 = (REACH * lengthscale).powi(2);
         let mut lists: Vec<Vec<(u32, f32)>> = vec![Vec::new(); locations.len()];
         let mut all = 0;
-        for tree in locations.trees() {
+        let must_be = "shorter: spots have too many neighbours within three lengthscales";
+        let too_many = Error::Parameter { name: "lengthscale", value: lengthscale, must_be };
+        let trees = locations.trees();
+        // Before they take memory, up to the error of counting some.
+        let enough = 1.1 * MOST as f64;
+        if trees.iter().map(|tree| expected_pairs(tree, reach2, enough)).sum::<f64>() > enough {
+            return Err(too_many);
+        }
+        for tree in trees {
             interrupt::check()?;
             let found: Vec<Vec<(u32, f32)>> = (0..tree.rows().len())
                 .into_par_iter()
@@ -179,7 +188,7 @@ impl Near {
                     let mut list = Vec::new();
                     tree.within(place, reach2, |other, d2| {
                         if other != place {
-                            let weight = (-0.5 * d2 / (lengthscale * lengthscale)).exp();
+                            let weight = (-0.5 * (d2.sqrt() / lengthscale).powi(2)).exp();
                             list.push((tree.rows()[other] as u32, weight as f32));
                         }
                     });
@@ -189,8 +198,7 @@ impl Near {
                 .collect();
             all += found.iter().map(Vec::len).sum::<usize>();
             if all > MOST {
-                let must_be = "shorter: spots have too many neighbours within three lengthscales";
-                return Err(Error::Parameter { name: "lengthscale", value: lengthscale, must_be });
+                return Err(too_many);
             }
             found.into_iter().enumerate().for_each(|(place, list)| lists[tree.rows()[place]] = list);
         }

@@ -349,9 +349,9 @@ struct Site<'a> {
 impl<'a> Site<'a> {
     fn new(locations: &'a Locations, approximation: Approximation) -> Self {
         let looks = match approximation {
-            Approximation::Auto => locations.len() > SMALL,
+            Approximation::Auto | Approximation::Grid => locations.len() > SMALL,
             Approximation::Krylov => true,
-            Approximation::Exact | Approximation::PivotedCholesky | Approximation::Grid => false,
+            Approximation::Exact | Approximation::PivotedCholesky => false,
         };
         let (trees, spacing) =
             if looks { (locations.trees(), locations.spacing()) } else { (Vec::new(), f64::NAN) };
@@ -565,7 +565,7 @@ pub(crate) fn squared_reach(kernel: Kernel) -> Option<f64> {
 
 /// About the number of pairs of places within a squared distance, (i, j) and (j, i) counted apart, from some places.
 /// Counting ends above `enough`.
-fn expected_pairs(tree: &KdTree, distance2: f64, enough: f64) -> f64 {
+pub(crate) fn expected_pairs(tree: &KdTree, distance2: f64, enough: f64) -> f64 {
     let n = tree.rows().len();
     let every = (n / 500).max(1);
     let sampled = (0..n).step_by(every);

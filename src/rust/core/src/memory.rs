@@ -10,16 +10,28 @@ pub fn available() -> f64 {
     let system = field(&read("/proc/meminfo"), "MemAvailable:").map(|kilobytes| 1024.0 * kilobytes);
     let used = field(&read("/proc/self/status"), "VmSize:").map(|kilobytes| 1024.0 * kilobytes);
     let process = address_space(&read("/proc/self/limits")).zip(used).map(|(limit, used)| limit - used);
-    let group = read("/proc/self/cgroup");
-    let group = group.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_end_matches('/');
-    let folder = format!("/sys/fs/cgroup{group}");
-    let number = |path: String| read(&path).trim().parse::<f64>().ok();
-    let left = |limit: &str, used: &str| {
-        number(format!("{folder}/{limit}")).zip(number(format!("{folder}/{used}"))).map(|(a, b)| a - b)
-    };
-    let group = left("memory.max", "memory.current");
-    let least = [system, process, group].into_iter().flatten().fold(f64::INFINITY, f64::min);
+    let groups = read("/proc/self/cgroup");
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let groups = enclosing(group).into_iter().map(|group| {
+        let file = |name: &str| read(&format!("/sys/fs/cgroup{group}/{name}"));
+        left_in_group(&file("memory.max"), &file("memory.current"), &file("memory.stat"))
+    });
+    let least = [system, process].into_iter().chain(groups).flatten().fold(f64::INFINITY, f64::min);
     least.max(0.0)
+}
+
+/// A control group's path and those of the groups that it is in, which have limits of their own; the root is "".
+fn enclosing(group: &str) -> Vec<&str> {
+    let group = group.trim_end_matches('/');
+    let ends = group.match_indices('/').map(|(at, _)| at);
+    ends.map(|at| &group[..at]).chain([group]).collect()
+}
+
+/// What a group's limit leaves; copies of files that are not in use give way. `None` if there is no limit.
+fn left_in_group(limit: &str, used: &str, statistics: &str) -> Option<f64> {
+    let number = |text: &str| text.trim().parse::<f64>().ok();
+    let files = field(statistics, "inactive_file").unwrap_or(0.0);
+    Some(number(limit)? - (number(used)? - files).max(0.0))
 }
 
 /// [`Error::Memory`] if so many bytes cannot be had at once.
@@ -55,6 +67,10 @@ mod tests {
             None
         );
         assert_eq!(field("MemFree: 3 kB\nMemAvailable:   1234 kB\n", "MemAvailable:"), Some(1234.0));
+        assert_eq!(enclosing("/batch/job/step"), ["", "/batch", "/batch/job", "/batch/job/step"]);
+        assert_eq!(enclosing("/"), [""]);
+        assert_eq!(left_in_group("1000\n", "800\n", "anon 500\ninactive_file 300\n"), Some(500.0));
+        assert_eq!(left_in_group("max\n", "800\n", ""), None);
         assert!(available() > 0.0);
     }
 
