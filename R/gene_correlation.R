@@ -20,7 +20,8 @@
 #' variance (the correlation of means is known from that of genes: the mean between the two modules over the
 #' geometric mean within them); otherwise both stay as they are, and nothing joins them any more. DeTomaso and
 #' Yosef (2021) join and stop in this way too, at a false discovery rate; significance grows with the number
-#' of spots, alikeness does not. In simulations of 3 to 10 modules (`bench/modules.R`) the number found is off
+#' of spots, alikeness does not. A gene whose T with itself is below three standard deviations has no spatial
+#' part that could be told from noise, and belongs to none. In simulations of 3 to 10 modules (`bench/modules.R`) the number found is off
 #' by 0.2 to 0.9 on average; the number with the largest silhouette by 0.1 if every gene belongs to one
 #' module, and by 3 to 8 if genes belong to two or to none.
 #'
@@ -37,7 +38,8 @@
 #' @param min_genes Clusters with fewer genes are no module; by default 10, or a tenth of fewer than 100
 #'   genes, but at least 3.
 #' @returns An object of class `patina_correlation`, a list with the elements
-#' * `correlation`: the symmetric matrix of correlations, genes × genes;
+#' * `correlation`: the symmetric matrix of correlations, genes × genes, from -1 to 1; a gene's T with itself
+#'   counts as three of its standard deviations at least, so that noise is not divided by noise;
 #' * `z`: T in standard deviations under permutation, `NA` on the diagonal;
 #' * `pval`: two-sided p-values of z, `NA` on the diagonal;
 #' * `modules`: a tibble of `gene`, `module` (1 has most genes; `NA`: none) and `silhouette` (from -1 to 1:
@@ -116,7 +118,7 @@ gene_correlation <- function(
   )
   names <- list(genes, genes)
   dimnames(fit$correlation) <- dimnames(fit$z) <- names
-  modules <- find_modules(fit$correlation, n_modules, min_genes)
+  modules <- find_modules(fit$correlation, n_modules, min_genes, fit$own >= least_own)
   structure(
     list(
       correlation = fit$correlation,
@@ -148,20 +150,23 @@ check_n_modules <- function(n_modules, n, call) {
   sort(unique(as.integer(n_modules)))
 }
 
+# A gene that is less alike to itself nearby, in standard deviations, has no spatial part to share.
+least_own <- 3
 # Genes and clusters join a module if they correlate by so much with it on average.
 least_alike <- 0.3
 # Modules whose means correlate by so much are one: each explains half of the other's variance.
 same_module <- 0.7
 
 #' Modules by average linkage
+#' @param spatial Which genes may belong to one that is found.
 #' @returns A list: `modules`, `tree`, `choice`.
 #' @noRd
-find_modules <- function(correlation, n_modules, min_genes) {
+find_modules <- function(correlation, n_modules, min_genes, spatial) {
   distance <- 1 - correlation
   tree <- stats::hclust(stats::as.dist(distance), "average")
   choice <- NULL
   if (is.null(n_modules)) {
-    cluster <- join_modules(tree, min_genes)
+    cluster <- join_modules(tree, min_genes, spatial)
     width <- rep(NA_real_, length(cluster))
     inside <- which(!is.na(cluster))
     width[inside] <- silhouettes(distance[inside, inside, drop = FALSE], cluster[inside])
@@ -194,16 +199,18 @@ find_modules <- function(correlation, n_modules, min_genes) {
 #' Modules of a tree of average linkage, from below
 #'
 #' The height of a node is 1 less the mean correlation of its two sides, so nothing else is needed.
+#' @param spatial Which genes count; others go along without, so that noise is no module.
 #' @returns A whole number for each gene, `NA` for those in no module.
 #' @noRd
-join_modules <- function(tree, min_genes) {
+join_modules <- function(tree, min_genes, spatial) {
   n <- nrow(tree$merge) + 1L
+  counted <- c(as.numeric(spatial), numeric(n - 1L))
   # genes come first, then the nodes in the order in which they were joined
   size <- c(rep(1, n), numeric(n - 1L))
   sum <- numeric(2L * n - 1L)
   kind <- c(rep("small", n), character(n - 1L))
   if (min_genes <= 1) {
-    kind[seq_len(n)] <- "module"
+    kind[seq_len(n)][spatial] <- "module"
   }
   sides <- ifelse(tree$merge < 0, -tree$merge, tree$merge + n)
   mean_within <- \(i) if (size[[i]] > 1) sum[[i]] / (size[[i]] * (size[[i]] - 1)) else 1
@@ -213,12 +220,13 @@ join_modules <- function(tree, min_genes) {
     node <- n + i
     between <- 1 - tree$height[[i]]
     size[[node]] <- size[[a]] + size[[b]]
+    counted[[node]] <- counted[[a]] + counted[[b]]
     sum[[node]] <- sum[[a]] + sum[[b]] + 2 * size[[a]] * size[[b]] * between
     pair <- kind[c(a, b)]
     means <- if (all(pair == "module")) between / sqrt(mean_within(a) * mean_within(b)) else 1
     kind[[node]] <- if (any(pair == "several") || between < least_alike || means < same_module) {
       "several"
-    } else if (any(pair == "module") || size[[node]] >= min_genes) {
+    } else if (any(pair == "module") || counted[[node]] >= min_genes) {
       "module"
     } else {
       "small"
@@ -239,7 +247,8 @@ join_modules <- function(tree, min_genes) {
       }
     }
   }
-  match(module[seq_len(n)], unique(stats::na.omit(module[seq_len(n)])))
+  module <- replace(module[seq_len(n)], !spatial, NA)
+  match(module, unique(stats::na.omit(module)))
 }
 
 #' Silhouette widths (Rousseeuw 1987): 0 for a gene by itself

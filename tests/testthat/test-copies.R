@@ -157,3 +157,40 @@ test_that("too few places that are left are told as too few spots", {
     class = "patina_error_too_few_spots"
   )
 })
+
+test_that("some spots are taken of values however they are stored", {
+  skip_if_not_installed("rhdf5")
+  skip_if_not_installed("HDF5Array")
+  counts <- as.matrix(example_tissue(n_spots = 60, n_genes = 12)$counts)
+  kept <- c(1:20, 25:60)
+  coords <- data.frame(x = seq_len(60), y = seq_len(60) %% 7)
+  in_parts <- as_input(counts, coords)
+  stored <- matrix_by_gene(methods::as(counts, "CsparseMatrix"), most = 200)
+  in_parts[c("values", "storage")] <- stored
+  file <- \(kind) suppressMessages(as_input(test_path("reference", paste0("anndata_", kind, ".h5ad"))))
+  inputs <- list(
+    as_input(counts, coords),
+    as_input(as.data.frame(t(counts)), coords),
+    as_input(methods::as(counts, "CsparseMatrix"), coords),
+    as_input(DelayedArray::DelayedArray(counts), coords),
+    in_parts,
+    file("csc"),
+    file("csr"),
+    file("dense")
+  )
+  expect_setequal(
+    vapply(inputs, `[[`, "", "storage"),
+    c("dense", "columns", "sparse", "delayed", "by_spot", "h5_columns")
+  )
+  for (input in inputs) {
+    some <- keep_spots(input, kept)
+    genes <- c(3, 1, 12)
+    expect_identical(input_block(some, genes), input_block(input, genes)[kept, ])
+    expect_equal(unname(as.matrix(input_stored_block(some, genes))), input_block(some, genes))
+    expect_identical(lengths(some[c("spots", "n_spots")]), c(spots = 56L, n_spots = 1L))
+    expect_identical(dim(some$coords), dim(input$coords) - c(4L, 0L))
+    expect_identical(length(some$sample_id), if (is.null(input$sample_id)) 0L else 56L)
+    part <- worker_input(some, genes)
+    expect_identical(input_block(part, 1:3), input_block(some, genes))
+  }
+})

@@ -20,13 +20,14 @@ test_that("genes of a pattern are a module", {
 
 test_that("modules are joined if their means correlate, and genes if they are alike", {
   # two blocks of genes and one without any relation to them
-  blocks <- function(within, between, ...) {
+  names <- paste0("g", 1:29)
+  blocks <- function(within, between, ..., noise = NULL) {
     block <- rep(1:3, c(12, 15, 2))
     r <- ifelse(outer(block, block, `==`), within, between)
     r[block == 3, ] <- r[, block == 3] <- 0
     diag(r) <- 1
-    dimnames(r) <- list(paste0("g", seq_along(block)), NULL)
-    find_modules(r, NULL, ...)$modules
+    dimnames(r) <- list(names, NULL)
+    find_modules(r, NULL, ..., spatial = !names %in% noise)$modules
   }
   two <- blocks(0.8, 0.5, min_genes = 10)
   expect_identical(two$module, rep(c(2L, 1L, NA), c(12, 15, 2)))
@@ -38,6 +39,17 @@ test_that("modules are joined if their means correlate, and genes if they are al
   expect_identical(blocks(0.8, 0.2, min_genes = 13)$module, rep(c(NA, 1L, NA), c(12, 15, 2)))
   expect_identical(blocks(0.8, 0.2, min_genes = 30)$module, rep(NA_integer_, 29))
   expect_identical(max(blocks(0.8, 0.2, min_genes = 1)$module), 4L)
+  # genes that are not spatial belong to none, and do not make one large enough
+  some <- blocks(0.8, 0.2, min_genes = 10, noise = paste0("g", c(1:3, 13:14)))
+  expect_identical(some$module, rep(c(NA, 1L, NA), c(14, 13, 2)))
+})
+
+test_that("noise has no modules", {
+  set.seed(6)
+  y <- matrix(stats::rnorm(200 * 225), 200, dimnames = list(paste0("g", 1:200), NULL))
+  places <- expand.grid(x = 1:15, y = 1:15)
+  found <- gene_correlation(y, places, rownames(y), normalization = "none", min_genes = 3, threads = 1)
+  expect_true(all(is.na(found$modules$module)))
 })
 
 test_that("z is the sum over near pairs in its standard deviations", {

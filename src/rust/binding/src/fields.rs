@@ -52,7 +52,12 @@ fn rust_cross_correlations(
             if x.is_nan() { NA_REAL } else { f64::from(x) }
         })
     };
-    Ok(list!(correlation = out(&found.correlation), z = out(&found.z), neighbours = found.neighbours))
+    Ok(list!(
+        correlation = out(&found.correlation),
+        z = out(&found.z),
+        own = found.own,
+        neighbours = found.neighbours
+    ))
 }
 
 /// The typical distance of neighbouring locations.

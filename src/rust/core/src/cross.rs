@@ -34,6 +34,8 @@ pub struct Cross {
     pub correlation: Mat<f32>,
     /// T in standard deviations under permutation; NaN on the diagonal.
     pub z: Mat<f32>,
+    /// T of each gene with itself, in standard deviations: how smooth it is.
+    pub own: Vec<f64>,
     /// The mean number of a location's neighbours.
     pub neighbours: f64,
 }
@@ -87,13 +89,11 @@ pub fn cross_correlations(locations: &Locations, y: MatRef<'_, f64>, lengthscale
         };
         (0..samples.len()).map(one).sum::<f64>()
     };
-    let own: Vec<f64> = (0..genes)
-        .map(|i| {
-            let block = &found[i / BLOCK].0;
-            let sum = f64::from(block[(i % BLOCK, i % BLOCK)]);
-            sum.max(FLOOR * variance(i, i).sqrt()).max(f64::MIN_POSITIVE).sqrt()
-        })
+    let alone: Vec<(f64, f64)> = (0..genes)
+        .map(|i| (f64::from(found[i / BLOCK].0[(i % BLOCK, i % BLOCK)]), variance(i, i).sqrt()))
         .collect();
+    let own: Vec<f64> =
+        alone.iter().map(|&(sum, sd)| sum.max(FLOOR * sd).max(f64::MIN_POSITIVE).sqrt()).collect();
     let (mut correlation, mut score) = (Mat::<f32>::zeros(genes, genes), Mat::<f32>::zeros(genes, genes));
     for j in 0..genes {
         for i in 0..=j {
@@ -110,7 +110,8 @@ pub fn cross_correlations(locations: &Locations, y: MatRef<'_, f64>, lengthscale
             score[(j, i)] = t as f32;
         }
     }
-    Ok(Cross { correlation, z: score, neighbours: graph.ends.len() as f64 / n as f64 })
+    let own = alone.iter().map(|&(sum, sd)| if sd > 0.0 { sum / sd } else { 0.0 }).collect();
+    Ok(Cross { correlation, z: score, own, neighbours: graph.ends.len() as f64 / n as f64 })
 }
 
 /// Genes of mean 0 in each sample and variance 1, and each gene's sum of squares in each sample.
