@@ -97,8 +97,7 @@ impl Smoother {
             .map(|level| {
                 let mut best: (f64, Option<Choice>) = (alone, None);
                 let sums = self.levels[level].anchors.sums(x);
-                // Delta holds the noise at least.
-                let first = self.deltas.iter().position(|d| d * precision >= 1.0).unwrap_or(DELTAS);
+                let first = self.least_delta(precision).unwrap_or(DELTAS);
                 let judged: Vec<&Weights> = self.judged[level][first..].iter().collect();
                 if judged.is_empty() {
                     return best;
@@ -119,6 +118,17 @@ impl Smoother {
             .collect::<Vec<_>>();
         // The first of equal ones.
         best.into_iter().fold((alone, None), |a, b| if b.0 > a.0 { b } else { a }).1
+    }
+
+    /// The first delta that holds noise of variance 1 / `precision`, as the model has it; `None` if none does.
+    fn least_delta(&self, precision: f64) -> Option<usize> {
+        self.deltas.iter().position(|d| d * precision >= 1.0)
+    }
+
+    /// The same kernel where there is more noise than when it was chosen: with less than all noise in delta, variances of
+    /// the posterior would be negative.
+    pub fn with_noise(&self, choice: Choice, precision: f64) -> Option<Choice> {
+        self.least_delta(precision).map(|least| Choice { delta: choice.delta.max(least), ..choice })
     }
 
     /// Prepares the kernels that have been chosen.
@@ -193,5 +203,36 @@ impl Smoother {
         let columns: Vec<Vec<f64>> =
             (0..x.ncols()).map(|k| self.posterior(x.col_as_slice(k), 1e9, Some(choice)).smooth).collect();
         Ok(Mat::from_fn(x.nrows(), x.ncols(), |i, k| columns[k][i]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::irregular;
+    use crate::random::SplitMix64;
+
+    #[test]
+    fn variances_are_those_of_a_posterior_however_much_noise_comes_after_the_choice() {
+        let n = 60;
+        let locations = irregular(n, 2, 3);
+        let mut random = SplitMix64::new(4, &[]);
+        let x: Vec<f64> = (0..n).map(|i| locations.coords()[(i, 0)] + 0.1 * random.normal()).collect();
+        let mut smoother = Smoother::new(&locations, &[0.2, 0.5]).unwrap();
+        let chosen = smoother.choose(&x, 100.0).unwrap();
+        for precision in [1e6, 100.0, 10.0, 1.0, 0.1, 0.021] {
+            let choice = smoother.with_noise(chosen, precision).unwrap();
+            assert!(smoother.deltas[choice.delta] * precision >= 1.0 && choice.delta >= chosen.delta);
+            smoother.prepare(&[Some(choice)]).unwrap();
+            let posterior = smoother.posterior(&x, precision, Some(choice));
+            // Of each location it is below that of the noise, and that of the factor itself.
+            let most = n as f64 * (1.0 / precision).min(1.0);
+            assert!(
+                (0.0..=most).contains(&posterior.total_variance),
+                "{precision}: {}",
+                posterior.total_variance
+            );
+        }
+        assert!(smoother.with_noise(chosen, 0.01).is_none());
     }
 }
