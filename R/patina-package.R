@@ -49,9 +49,10 @@
 #' - of what cannot be had: `approximation`, `memory`, `timeout`, `reading`, `file`, `tempdir`, `workers`,
 #'   `download`, `report`; and `rust`, which should not occur.
 #'
-#' Warnings tell of spots (`junk_spots`, `few_spots`, `copied_spots`, `unknown_spots`, `duplicated_spots`), of
-#' genes (`genes`, `duplicated_genes`, `unknown_genes`, `failed_genes`, `likelihood_genes`), of `kernels` that
-#' were left out, of `workers`, and of a tissue with `no_factors` or `no_domains`.
+#' Warnings tell of spots (`junk_spots`, `few_spots`, `copied_spots`, `non_finite_spots`, `unknown_spots`,
+#' `duplicated_spots`), of genes (`genes`, `duplicated_genes`, `unknown_genes`, `failed_genes`,
+#' `likelihood_genes`), of `kernels` that were left out, of `workers`, and of a tissue with `no_factors` or
+#' `no_domains`.
 #'
 #' @references
 #' V. Svensson, S. A. Teichmann, O. Stegle (2018). SpatialDE: identification of spatially variable genes.

@@ -10,7 +10,8 @@
 #' predict left-out spots best. Factors that turn out not to be smooth take up what spots differ in wherever
 #' they lie (cell types, depth, quality), and are not reported. The loadings are then turned obliquely so that
 #' most genes load on few factors (the least absolute loadings of 16 starts, then quartimin without what noise
-#' adds to it), so factors may be correlated. The result is the same on every run, for any number of threads.
+#' adds to it), so factors may be correlated. The result is the same on every run, for any
+#' number of threads and any order of the genes.
 #'
 #' With `normalization = "log"`, spots with next to no counts take no part, with a warning: factors there are
 #' predicted from the spots around.
@@ -42,7 +43,8 @@
 #'   genes of `x`, those with `qval` below 0.05 are taken). `NULL` takes those found in at least 2 % of the
 #'   spots, and of these the 2,000 whose neighbouring spots are most alike (Moran's I), taken anew without the
 #'   left-out spots where the number of factors is chosen.
-#' @param n_factors Number of factors, or `NULL` to choose it.
+#' @param n_factors Number of factors, or `NULL` to choose it. Chosen ones are the leading axes of a fit of
+#'   `most`; as many that are given are fitted by themselves, and need not be quite the same.
 #' @param most The largest number to choose.
 #' @param lengthscale Lengthscales to choose from, in units of `coords`; by default from 0.7 typical distances
 #'   between neighbouring spots, each 1.5 times the one before, to 0.4 times the largest distance.
@@ -57,7 +59,8 @@
 #'   (a coordinate that is called as another column of results, such as `value`, becomes `value_coord`);
 #' * `loadings`: the matrix of loadings, genes × factors, in standard deviations of the gene; a factor's
 #'   largest loading is positive;
-#' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains),
+#' * `summary`: a tibble of `factor`, `variance` (the share of all genes' variance that it explains; shares of
+#'   correlated factors overlap, so that they need not add up),
 #'   `lengthscale`, `smooth` (the share of the factor's variance that is smooth); more factors than the tissue
 #'   has are 0 everywhere, and their lengthscale is `NaN`;
 #' * `held_out`: a tibble of `n_factors` (0 are the genes' means), `r_squared`, the share of the variance

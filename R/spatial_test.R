@@ -427,6 +427,7 @@ test_genes <- function(
       shared
     )
   }
+  report_non_finite(input, fits$status)
   tested <- fits$status == "ok"
   status <- ifelse(tested & is.na(p$pval), "no p-value", fits$status)
   few <- attr(prepared$normalizer, "few")
@@ -465,6 +466,29 @@ test_genes <- function(
     qvalues = q[c("method", "pi0")],
     depth = describe_depth(prepared, fitter)
   )
+}
+
+# So many genes show which spots have no values at all.
+shown_genes_of_spots <- 20L
+
+#' Say which spots have no finite values, if these leave no gene to test
+#' @noRd
+report_non_finite <- function(input, status) {
+  if (!all(status == "non-finite")) {
+    return(invisible())
+  }
+  block <- input_block(input, utils::head(seq_along(status), shown_genes_of_spots))
+  bad <- which(rowSums(is.finite(block)) == 0)
+  if (length(bad) > 0L) {
+    warn_patina(
+      c(
+        "No gene can be tested: {length(bad)} spot{?s} {?has/have} no finite value in any of them,
+          {.val {first_few(input$spots[bad])}}.",
+        i = "Remove {cli::qty(length(bad))}{?it/them} from {.arg x} and {.arg coords}."
+      ),
+      class = "non_finite_spots"
+    )
+  }
 }
 
 #' Can variances and lengthscales come from what is asked for?

@@ -315,3 +315,17 @@ test_that("too few spots for p-values are said, and the fits kept", {
   sample_id <- rep(c("whole", "scrap"), c(14, 6))
   expect_warning(fit_small(more$y, more$coords, sample_id = sample_id), "leave out sample \"scrap\"")
 })
+
+test_that("spots without values that leave no gene to test are named", {
+  y <- withr::with_seed(1, matrix(rnorm(200), 5, dimnames = list(letters[1:5], paste0("s", 1:40))))
+  xy <- data.frame(x = 1:40, y = 1:40 %% 6)
+  y[, c(3, 9)] <- NA
+  expect_warning(
+    results <- spatial_test(y, xy, normalization = "none", threads = 1),
+    "2 spots have no finite value.*s3.*s9",
+    class = "patina_warning_non_finite_spots"
+  )
+  expect_identical(results$status, rep("non-finite", 5))
+  y[1, ] <- 1:40
+  expect_no_warning(spatial_test(y, xy, normalization = "none", threads = 1))
+})

@@ -149,12 +149,10 @@ fn expect(
             add(&mut x, -d[(other, j)], total.col_as_slice(other));
         }
         x.iter_mut().for_each(|x| *x /= precision);
-        choices[j] = if choose {
-            smoother.choose(&x, precision)
-        } else {
-            choices[j].and_then(|choice| smoother.with_noise(choice, precision))
-        };
-        smoother.prepare(&choices[j..=j])?;
+        if choose {
+            choices[j] = smoother.choose(&x, precision);
+            smoother.prepare(&choices[j..=j])?;
+        }
         let Posterior { total: mean, total_variance, smooth, smooth_variance } =
             smoother.posterior(&x, precision, choices[j]);
         total.col_as_slice_mut(j).copy_from_slice(&mean);
