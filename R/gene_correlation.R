@@ -20,8 +20,8 @@
 #' variance (the correlation of means is known from that of genes: the mean between the two modules over the
 #' geometric mean within them); otherwise both stay as they are, and nothing joins them any more. DeTomaso and
 #' Yosef (2021) join and stop in this way too, at a false discovery rate; significance grows with the number
-#' of spots, alikeness does not. A gene whose T with itself is below three standard deviations has no spatial
-#' part that could be told from noise, and belongs to none. In simulations of 3 to 10 modules
+#' of spots, alikeness does not. Genes whose T with itself is below three standard deviations have no spatial
+#' part that could be told from noise: they may join a module, but make none. In simulations of 3 to 10 modules
 #' (`bench/modules.R`) the number found is off by 0.2 to 0.9 on average; the number with the largest
 #' silhouette by 0.1 if every gene belongs to one module, and by 3 to 8 if genes belong to two or to none.
 #'
@@ -158,7 +158,7 @@ least_alike <- 0.3
 same_module <- 0.7
 
 #' Modules by average linkage
-#' @param spatial Which genes may belong to one that is found.
+#' @param spatial Which genes make a module that is found.
 #' @returns A list: `modules`, `tree`, `choice`.
 #' @noRd
 find_modules <- function(correlation, n_modules, min_genes, spatial) {
@@ -199,7 +199,7 @@ find_modules <- function(correlation, n_modules, min_genes, spatial) {
 #' Modules of a tree of average linkage, from below
 #'
 #' The height of a node is 1 less the mean correlation of its two sides, so nothing else is needed.
-#' @param spatial Which genes count; others go along without, so that noise is no module.
+#' @param spatial Which genes make a module; others may join one, so that noise is none.
 #' @returns A whole number for each gene, `NA` for those in no module.
 #' @noRd
 join_modules <- function(tree, min_genes, spatial) {
@@ -247,8 +247,7 @@ join_modules <- function(tree, min_genes, spatial) {
       }
     }
   }
-  module <- replace(module[seq_len(n)], !spatial, NA)
-  match(module, unique(stats::na.omit(module)))
+  match(module[seq_len(n)], unique(stats::na.omit(module[seq_len(n)])))
 }
 
 #' Silhouette widths (Rousseeuw 1987): 0 for a gene by itself
