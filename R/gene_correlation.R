@@ -21,8 +21,8 @@
 #' geometric mean within them); otherwise both stay as they are, and nothing joins them any more. DeTomaso and
 #' Yosef (2021) join and stop in this way too, at a false discovery rate; significance grows with the number
 #' of spots, alikeness does not. Genes whose T with itself is below three standard deviations have no spatial
-#' part that could be told from noise: they may join a module, but make none. In simulations of 3 to 10 modules
-#' (`bench/modules.R`) the number found is off by 0.2 to 0.9 on average; the number with the largest
+#' part that could be told from noise: they may join a module, but make none. In simulations of 3 to 10
+#' modules (`bench/modules.R`) the number found is off by 0.2 to 0.9 on average; the number with the largest
 #' silhouette by 0.1 if every gene belongs to one module, and by 3 to 8 if genes belong to two or to none.
 #'
 #' With `n_modules`, the tree is cut into so many clusters; of several numbers the one with the largest mean

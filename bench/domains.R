@@ -92,10 +92,10 @@
 # low for programs (.77 to .84, .89 to .97).
 #
 # Below, without bulbs, cortexes and placed cells, the index is .795 with the true number (.712 before all of
-# this) and .768 with that found (.712), in cortexes .70 and .65, of placed cells .82 and .78; components are
-# at .316, .28 and .04, means of neighbours at .565, .43 and .25. The number is right in 22 of 44, and wrong by
-# one in 17. Of spots .888 are right, .892 by their probabilities. What is left: of 400 cells too many domains
-# are found (error 2.0), and layers of two spots (mixtures of 400) are at .56, as means of neighbours.
+# this) and .775 with that found (.712), in cortexes .72 and .72, of placed cells .80 and .75; components are
+# at .316, .28 and .04, means of neighbours at .565, .43 and .25. The number is right in 21 of 44, and wrong by
+# one in 19. Of spots .885 are right, .885 by their probabilities. What is left: layers of two spots (mixtures of
+# 400) are at .55, as means of neighbours (.57).
 #
 # Results, the same on every run: bench/results/domains.csv.
 library(patina)
