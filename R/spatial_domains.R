@@ -11,7 +11,8 @@ least_domain <- 5L
 #' for more than one of a few, and how factors are turned for reporting makes no difference. Errors are
 #' t-distributed, with one covariance for all domains; with few spots it is drawn towards equal variances.
 #' Spots are neighbours if no third lies in the circle between them: six on a hexagonal lattice, four on a
-#' square one. Of several starts the best is taken; the result is the same on every run.
+#' square one. Of several starts the best is taken; of more than 5,000 spots these are found by up to 5,000,
+#' spread evenly over the others. The result is the same on every run.
 #'
 #' The errors of spots up to two steps away are alike: expression varies smoothly within domains too, and
 #' were each spot evidence of its own, any smooth program would be divided into domains.
