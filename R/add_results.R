@@ -144,7 +144,9 @@ container_of <- function(spe, call = rlang::caller_env()) {
 #'   for a test or a model search. `results` as they were.
 #' @noRd
 new_columns <- function(results, columns, call = rlang::caller_env()) {
-  of_test <- is.data.frame(results) && !all(c("spot", "domain") %in% names(results))
+  of_domains <- inherits(results, "patina_domains") ||
+    (is.data.frame(results) && all(c("spot", "domain") %in% names(results)))
+  of_test <- is.data.frame(results) && !of_domains
   if (!of_test && !is.null(columns)) {
     abort_patina(
       "{.arg columns} chooses columns of a test or a model search; of other results all are added.",
@@ -162,9 +164,6 @@ new_columns <- function(results, columns, call = rlang::caller_env()) {
       call = call
     )
   }
-  if (of_test && inherits(results, "patina_domains")) {
-    check_columns(results, c("spot", "domain", "probability"), "results", call)
-  }
   if (of_test) {
     check_columns(results, "gene", "results", call)
     if (!is.null(columns)) {
@@ -178,7 +177,7 @@ new_columns <- function(results, columns, call = rlang::caller_env()) {
       results = results
     ))
   }
-  added <- if (is.data.frame(results)) {
+  added <- if (of_domains) {
     domain_columns(results, call)
   } else if (inherits(results, "patina_factors")) {
     factor_columns(results)

@@ -18,15 +18,17 @@ same_place <- 1e-3
 leave_out_copies <- function(input, settings, call) {
   place <- shared_places(input$coords, input$sample_id)
   shared <- which(!is.na(place))
+  if (length(shared) == 0L) {
+    # values need no look
+    return(list(input = input, settings = settings))
+  }
   original <- shared[same_values(input, shared, place[shared])]
   copy <- shared[original != shared]
-  if (length(shared) > 0L && length(copy) == 0L) {
+  if (length(copy) == 0L) {
     inform_patina(c(
       "{length(shared)} of {input$n_spots} spots are at the same place as another one.",
       i = "See Spots at the same place in {.help [spatial_test()](patina::spatial_test)}."
     ))
-  }
-  if (length(copy) == 0L) {
     return(list(input = input, settings = settings))
   }
   warn_patina(
@@ -66,6 +68,13 @@ given_spots <- function(input) {
       sample_id = input$sample_id,
       row = seq_len(input$n_spots)
     )
+}
+
+#' What a table says of the spots, as columns
+#' @param given From `given_spots()`.
+#' @noRd
+spot_columns <- function(given) {
+  c(list(spot = given$spots), sample_column(given$sample_id), as.data.frame(given$coords))
 }
 
 #' The table of the spots with the variables of a formula that are elsewhere

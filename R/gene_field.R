@@ -97,27 +97,13 @@ predict.patina_test <- function(
   y <- prepared$normalizer(input_block(input, index, run$call), index, run$threads)
 
   spots <- sample_order(input)
-  new <- matrix(0, 0L, ncol(input$coords))
-  new_sample <- integer()
   given <- given_spots(input)
-  samples <- given$sample_id
-  places <- c(list(spot = given$spots), sample_column(samples), as.data.frame(given$coords))
-  back <- order(spots$order)[given$row]
-  if (!is.null(newcoords)) {
-    new <- match_new_coords(newcoords, colnames(input$coords), run$call)
-    new_sample <- match_new_samples(
-      new_sample_id,
-      levels(input$sample_id),
-      nrow(new),
-      run$call,
-      arg = "new_sample_id"
-    )
-    if (!is.null(samples)) {
-      samples <- factor(levels(samples)[new_sample], levels(samples))
-    }
-    places <- c(sample_column(samples), as.data.frame(new))
-    back <- seq_len(nrow(new))
-  }
+  at_spots <- is.null(newcoords)
+  new_sample_id <- if (!at_spots) new_sample_id
+  places <- new_places(newcoords, new_sample_id, input$coords, given, run$call, "new_sample_id")
+  back <- if (at_spots) order(spots$order)[given$row] else seq_len(nrow(places$coords))
+  # without new places the core takes the spots
+  new <- if (at_spots) integer() else back
   critical <- numeric(nrow(tested))
   tables <- lapply(seq_len(nrow(tested)), function(i) {
     values <- y[spots$order, i]
@@ -130,17 +116,16 @@ predict.patina_test <- function(
       tested$delta[[i]],
       tested$var_noise[[i]] / tested$delta[[i]],
       level,
-      new,
-      as.integer(new_sample),
+      places$coords[new, , drop = FALSE],
+      as.integer(places$sample[new]),
       run$threads,
       call = run$call
     )
-    if (!is.null(newcoords) && nrow(new) == 0L) {
-      # without new places the core takes the spots
+    if (!at_spots && length(new) == 0L) {
       fit <- list(mean = numeric(), se = numeric(), critical = NA_real_)
     }
     critical[[i]] <<- fit$critical
-    value <- if (is.null(newcoords)) {
+    value <- if (at_spots) {
       centred <- values - stats::ave(values, rep(seq_along(spots$sizes), spots$sizes))
       list(value = centred[back])
     }
@@ -156,7 +141,7 @@ predict.patina_test <- function(
     tibble::as_tibble(
       c(
         list(gene = rep(tested$gene[[i]], length(back))),
-        places,
+        places$columns,
         value,
         lapply(found, `[`, back)
       ),
@@ -191,13 +176,13 @@ check_same_tissue <- function(results, prepared) {
     )
   }
   now <- list(
-    sample_id = count_text(max(nlevels(prepared$input$sample_id), 1L)),
+    sample_id = max(nlevels(prepared$input$sample_id), 1L),
     covariates = formula_text(prepared$settings$covariates),
     size_factors = attr(prepared$normalizer, "found")$kind,
     depth = prepared$settings$depth
   )
   then <- list(
-    sample_id = count_text(tested$samples),
+    sample_id = tested$samples,
     covariates = tested$covariates,
     size_factors = tested$depth$size_factors$kind,
     depth = tested$depth_setting
@@ -207,9 +192,9 @@ check_same_tissue <- function(results, prepared) {
     what <- c(
       sample_id = "number of samples",
       covariates = "covariates",
-      size_factors = "kind of size factors"
+      size_factors = "kind of size factors",
+      depth = "depth"
     )
-    what[["depth"]] <- "depth"
     said <- sprintf("%s: %s, and %s now", what[other], unlist(then[other]), unlist(now[other]))
     abort_patina(
       c(

@@ -172,25 +172,24 @@ predict.patina_patterns <- function(
 
 #' Where something is predicted: at new places, or at the spots if there are none
 #' @param given From `given_spots()`.
+#' @param arg The user's name for `sample_id`.
 #' @returns A list: `coords`, `sample`, numbers, and `columns`, what a table says of the places.
 #' @noRd
-new_places <- function(newcoords, sample_id, coords, given, call) {
+new_places <- function(newcoords, sample_id, coords, given, call, arg = "sample_id") {
   if (is.null(newcoords)) {
     if (!is.null(sample_id)) {
       abort_patina(
-        "{.arg sample_id} is of {.arg newcoords}, which is missing.",
+        "{.arg {arg}} is of {.arg newcoords}, which is missing.",
         class = "argument",
         call = call
       )
     }
-    sample <- given$sample_id
-    columns <- c(list(spot = given$spots), sample_column(sample), as.data.frame(given$coords))
-    sample <- as.integer(sample %||% rep(1L, nrow(given$coords)))
-    return(list(coords = given$coords, sample = sample, columns = columns))
+    sample <- as.integer(given$sample_id %||% rep(1L, nrow(given$coords)))
+    return(list(coords = given$coords, sample = sample, columns = spot_columns(given)))
   }
   new <- match_new_coords(newcoords, colnames(coords), call)
   levels <- levels(given$sample_id)
-  sample <- match_new_samples(sample_id, levels, nrow(new), call)
+  sample <- match_new_samples(sample_id, levels, nrow(new), call, arg)
   names <- if (!is.null(levels)) factor(levels[sample], levels)
   list(coords = new, sample = sample, columns = c(sample_column(names), as.data.frame(new)))
 }

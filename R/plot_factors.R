@@ -53,9 +53,8 @@ plot_factors <- function(
 #' Colours that are told apart: many differ in lightness from those beside them
 #' @noRd
 domain_colours <- function(n) {
-  colours <- grDevices::hcl.colors(max(n, 2L), "Dark 3")
   if (n <= 8L) {
-    return(colours)
+    return(grDevices::hcl.colors(max(n, 2L), "Dark 3"))
   }
   lightness <- rep_len(c(35, 60, 80), n)
   hue <- seq(0, 360, length.out = n + 1L)[seq_len(n)]

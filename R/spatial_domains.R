@@ -78,7 +78,8 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   threads <- resolve_threads(threads, call)
   row <- factors$model$given$row
   # copies of spots come after their originals
-  places <- factors$factors[!duplicated(row), ]
+  own <- !duplicated(row)
+  places <- factors$factors[own, ]
   coords <- as.matrix(places[colnames(factors$model$coords)])
   sample <- places[["sample"]]
   order <- if (is.null(sample)) seq_len(nrow(places)) else order(sample)
@@ -119,7 +120,7 @@ spatial_domains <- function(factors, n_domains = NULL, ..., threads = NULL) {
   found <- ncol(fit$probabilities)
   domain <- fit$labels[back]
   smooth <- as.matrix(places[colnames(factors$loadings)])
-  shown <- (1 - fit$share) * smooth + fit$share * unname(factors$totals[!duplicated(row), , drop = FALSE])
+  shown <- (1 - fit$share) * smooth + fit$share * unname(factors$totals[own, , drop = FALSE])
   table <- factors$factors[setdiff(names(places), colnames(factors$loadings))]
   table$domain <- factor(domain, seq_len(found))[row]
   table$probability <- fit$probabilities[cbind(back, domain)][row]

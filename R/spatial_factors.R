@@ -331,12 +331,7 @@ new_factors <- function(fit, model, genes, input, run) {
   structure(
     list(
       factors = tibble::as_tibble(
-        c(
-          list(spot = given$spots),
-          sample_column(given$sample_id),
-          as.data.frame(given$coords),
-          as.data.frame(values)
-        ),
+        c(spot_columns(given), as.data.frame(values)),
         .name_repair = "minimal"
       ),
       loadings = loadings,

@@ -461,7 +461,7 @@ new_patterns <- function(fit, model, genes, usable) {
         membership = as.double(membership)
       ),
       patterns = field_table(
-        c(list(spot = given$spots), sample_column(given$sample_id), as.data.frame(given$coords)),
+        spot_columns(given),
         list(value = fit$values[back, , drop = FALSE]),
         wide = FALSE,
         what = "pattern"

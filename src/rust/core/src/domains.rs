@@ -499,7 +499,7 @@ impl<'a> Problem<'a> {
             .sum()
     }
 
-    /// Domains in order of their size; `order` has the row of each location, `unit` is that of the values.
+    /// Domains in order of their size; `order` has the row of each location.
     fn finish(&self, chosen: Chosen, order: &[usize], share: f64) -> Domains {
         let Chosen { run, criterion } = chosen;
         let (n, d) = (self.n, run.d);
