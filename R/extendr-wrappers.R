@@ -31,9 +31,10 @@ rust_depth_residuals <- function(depth, counts, rates, weights, tau, rough_is_kn
 #' @noRd
 rust_factor_folds <- function(coords, sizes) .Call(wrap__rust_factor_folds, coords, sizes)
 
-#' Spatial factors; `n_factors` 0 chooses up to `most`, no lengthscales mean a grid by the distances.
+#' Spatial factors; `n_factors` 0 chooses up to `most`, no lengthscales mean a grid by the distances, `means` without
+#' rows are none.
 #' @noRd
-rust_find_factors <- function(coords, sizes, y, n_factors, most, lengthscales, max_iterations, genes, fold_genes, threads) .Call(wrap__rust_find_factors, coords, sizes, y, n_factors, most, lengthscales, max_iterations, genes, fold_genes, threads)
+rust_find_factors <- function(coords, sizes, y, means, n_factors, most, lengthscales, max_iterations, genes, fold_genes, threads) .Call(wrap__rust_find_factors, coords, sizes, y, means, n_factors, most, lengthscales, max_iterations, genes, fold_genes, threads)
 
 #' Smooth fields at new locations; samples counted from 1.
 #' @noRd

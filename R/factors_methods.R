@@ -53,8 +53,8 @@ factor_genes <- function(x, k, n) {
 #' Spatial factors at any location
 #'
 #' The posterior of each factor's smooth part at new locations, or at the spots themselves: its mean and
-#' standard error. It is predicted from the 32 nearest spots, or, for lengthscales above 2.5 spacings, from
-#' means over the 32 nearest cells of spots.
+#' standard error (of several samples, about the factor's mean in the sample). It is predicted from the 32
+#' nearest spots, or, for lengthscales above 2.5 spacings, from means over the 32 nearest cells of spots.
 #'
 #' @param object A result of [spatial_factors()].
 #' @inheritParams predict.patina_patterns
@@ -99,7 +99,7 @@ predict.patina_factors <- function(
 #' @returns A list of `value` and `se`, places × factors.
 #' @noRd
 predict_fields <- function(model, new, sample, threads) {
-  call_rust(
+  fields <- call_rust(
     rust_predict_factors,
     model$coords,
     model$sizes,
@@ -111,6 +111,8 @@ predict_fields <- function(model, new, sample, threads) {
     as.integer(sample),
     threads
   )
+  fields$value <- fields$value + model$sample_means[sample, , drop = FALSE]
+  fields
 }
 
 #' Check that `x` is a result of spatial_factors()
@@ -123,7 +125,10 @@ check_factors <- function(x, arg = "factors", call = rlang::caller_env()) {
       call = call
     )
   }
-  absent <- setdiff(c("coords", "sizes", "given", "seen", "kernels", "tissue", "std_errors"), names(x$model))
+  absent <- setdiff(
+    c("coords", "sizes", "given", "seen", "sample_means", "kernels", "tissue", "std_errors"),
+    names(x$model)
+  )
   if (length(absent) > 0L) {
     abort_patina(
       c(

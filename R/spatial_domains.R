@@ -44,7 +44,8 @@ least_domain <- 5L
 #' most of their domain is in: 90 % of all, as on the average of the probabilities. It is too high where parts
 #' are a few spots wide or hardly differ (72 % right at 0.83), and too low where they differ much.
 #'
-#' @param factors A result of [spatial_factors()]. Spots of all its samples share the domains.
+#' @param factors A result of [spatial_factors()]. Spots of all its samples share the domains, also where
+#'   samples hold other parts of a tissue, as far as their factors' means tell it.
 #' @param n_domains Number of domains, or several to choose from; by default 2 to 10 (of fewer than 50 spots
 #'   to a fifth of their number), or 1 where no factor is supported.
 #' @param ... Not used.

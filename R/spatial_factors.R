@@ -13,6 +13,13 @@
 #' adds to it), so factors may be correlated. The result is the same on every run, for any
 #' number of threads and any order of the genes.
 #'
+#' Several samples have fields of their own and share the loadings. Factors are found by what varies within
+#' samples. Their means in each sample come from how the genes' means differ among samples, as far as that is
+#' a mixture of the factors: what else differs, gene by gene, is taken for a batch's, and the more of it there
+#' is, the less the means are moved (by a regression on the loadings, with a variance of errors for each
+#' sample). With `normalization = "pearson"` genes are compared with their own rates in each sample, and
+#' hardly any difference is left.
+#'
 #' With `normalization = "log"`, spots with next to no counts take no part, with a warning: factors there are
 #' predicted from the spots around.
 #'
@@ -55,7 +62,8 @@
 #' @param max_iterations The most iterations of a fit.
 #' @returns An object of class `patina_factors`, a list with the elements
 #' * `factors`: a tibble of `spot`, `sample` (of several), the coordinates, and `factor_1`, `factor_2`, ...:
-#'   the factors' smooth parts, each of variance 1 over the spots, in order of the variance that they explain
+#'   the factors' smooth parts, each of variance 1 over the spots (of several samples, before their means are
+#'   added), in order of the variance that they explain
 #'   (a coordinate that is called as another column of results, such as `value`, becomes `value_coord`);
 #' * `loadings`: the matrix of loadings, genes × factors, in standard deviations of the gene; a factor's
 #'   largest loading is positive;
@@ -154,6 +162,7 @@ spatial_factors <- function(
     model$coords,
     model$sizes,
     expression$y,
+    expression$means,
     as.integer(n_factors %||% 0L),
     as.integer(most),
     as.double(lengthscale %||% numeric()),
@@ -303,15 +312,14 @@ new_factors <- function(fit, model, genes, input, run) {
   whole <- function(of_order, of_others) {
     rbind(of_order, of_others)[order(c(model$order, others)), , drop = FALSE]
   }
-  around <- function(seen, kernels) {
+  sample <- if (is.null(input$sample_id)) rep(1L, length(others)) else as.integer(input$sample_id)[others]
+  around <- function(fields, kernels) {
     if (length(others) > 0L) {
-      sample <- if (is.null(input$sample_id)) 1L else as.integer(input$sample_id)[others]
-      model <- c(model, list(seen = seen, kernels = kernels))
-      places <- input$coords[others, , drop = FALSE]
-      predict_fields(model, places, rep_len(sample, length(others)), run$threads)
+      model <- c(model, fields[c("seen", "sample_means")], list(kernels = kernels))
+      predict_fields(model, input$coords[others, , drop = FALSE], sample, run$threads)
     }
   }
-  fields <- around(fit$seen, kernels)
+  fields <- around(fit, kernels)
   given <- model$given
   at_given <- function(m) `colnames<-`(m[given$row, , drop = FALSE], names)
   values <- at_given(whole(fit$values, fields$value))
@@ -320,11 +328,12 @@ new_factors <- function(fit, model, genes, input, run) {
   loadings[, !is.finite(kernels$lengthscale)] <- 0
   # what domains are found by
   tissue <- fit$tissue
-  elsewhere <- around(tissue$seen, tissue[c("lengthscale", "delta", "prior")])
+  elsewhere <- around(tissue, tissue[c("lengthscale", "delta", "prior")])
   elsewhere <- if (!is.null(elsewhere)) elsewhere$value %*% tissue$turn
   model$tissue <- list(values = whole(tissue$values, elsewhere), totals = whole(tissue$totals, elsewhere))
   model$std_errors <- whole(fit$std_errors, fields$se)
   model$seen <- fit$seen
+  model$sample_means <- fit$sample_means
   model$kernels <- kernels
   held_out <- if (length(fit$held_out$n_factors) > 0L) tibble::as_tibble(fit$held_out)
   summary <- tibble::as_tibble(fit$summary[c("variance", "lengthscale", "smooth")])

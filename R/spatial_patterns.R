@@ -188,7 +188,8 @@ check_pattern_settings <- function(n_patterns, lengthscale, restarts, seed, tole
 
 #' Normalised expression of the genes that can be used, centred within samples
 #' @param spots Which spots; `NULL` means all.
-#' @returns A list: `y`, spots × usable genes, and `usable`, for each gene.
+#' @returns A list: `y`, spots × usable genes; `usable`, for each gene; and `means`, what was taken off usable
+#'   genes: samples × genes, no row if there is one sample.
 #' @noRd
 pattern_expression <- function(prepared, index, spots = NULL) {
   input <- prepared$input
@@ -206,6 +207,7 @@ pattern_expression <- function(prepared, index, spots = NULL) {
     }
   }
   largest <- apply(abs(y), 2L, max)
+  means <- matrix(0, 0L, ncol(y))
   if (!is.null(sample_id)) {
     sample <- as.integer(sample_id)
     means <- rowsum(y, sample) / tabulate(sample)
@@ -231,7 +233,7 @@ pattern_expression <- function(prepared, index, spots = NULL) {
       class = "genes"
     )
   }
-  list(y = y, usable = usable)
+  list(y = y, usable = usable, means = means[, !flat, drop = FALSE])
 }
 
 resolve_n_patterns <- function(n_patterns, n_genes, call) {

@@ -35,6 +35,29 @@ test_that("order of spots, samples and threads change what they should", {
   expect_identical(nrow(there), 2L)
 })
 
+test_that("sections with other parts of a tissue share its domains", {
+  set.seed(6)
+  places <- expand.grid(x = 1:30, y = 1:12)
+  area <- 1 + (places$x > 10) + (places$x > 20)
+  profiles <- matrix(exp(0.5 * rnorm(80 * 3)), 80)
+  batch <- exp(0.1 * matrix(rnorm(80 * 2), 80))
+  # the first section has areas 1 and 2, the second 2 and 3
+  section <- ifelse(area == 1 | (area == 2 & places$y > 6), "one", "two")
+  rates <- 2 * profiles[, area] * batch[, match(section, c("one", "two"))]
+  counts <- matrix(rpois(length(rates), rates), 80, dimnames = list(paste0("g", 1:80), NULL))
+  fit <- spatial_factors(counts, places, sample_id = section, n_factors = 2, threads = 1)
+  domains <- spatial_domains(fit, 3, threads = 1)
+  agree <- table(domains$domain, area)
+  expect_identical(rowSums(agree > 10), c(`1` = 1, `2` = 1, `3` = 1))
+  # sections differ in their means by as much as areas do, elsewhere too
+  factors <- as.matrix(fit$factors[c("factor_1", "factor_2")])
+  between <- apply(factors, 2, \(x) diff(range(tapply(x, section, mean))))
+  expect_gt(max(between), 0.5)
+  there <- predict(fit, places, sample_id = section, wide = TRUE, threads = 1)
+  expect_equal(as.matrix(there[c("factor_1", "factor_2")]), factors, tolerance = 0.05)
+  expect_identical(as.matrix(predict(fit, wide = TRUE)[c("factor_1", "factor_2")]), factors)
+})
+
 test_that("the number is chosen by left-out spots", {
   chosen <- spatial_factors(tissue$counts, xy, most = 6, threads = 1)
   expect_identical(chosen$held_out$n_factors, 0:6)

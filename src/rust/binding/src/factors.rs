@@ -17,7 +17,8 @@ fn rust_factor_folds(coords: RMatrix<f64>, sizes: &[i32]) -> Result<List> {
     Ok(List::from_values(folds(&locations).iter().map(rows)))
 }
 
-/// Spatial factors; `n_factors` 0 chooses up to `most`, no lengthscales mean a grid by the distances.
+/// Spatial factors; `n_factors` 0 chooses up to `most`, no lengthscales mean a grid by the distances, `means` without
+/// rows are none.
 /// @noRd
 #[extendr]
 #[allow(clippy::too_many_arguments)]
@@ -25,6 +26,7 @@ fn rust_find_factors(
     coords: RMatrix<f64>,
     sizes: &[i32],
     y: RMatrix<f64>,
+    means: RMatrix<f64>,
     n_factors: i32,
     most: i32,
     lengthscales: &[f64],
@@ -47,8 +49,8 @@ fn rust_find_factors(
         genes: Some(count(genes)),
         fold_genes: fold_genes.collect(),
     };
-    let y = matrix(&y);
-    let fit = in_pool(threads, || find_factors(&locations, y, &settings))?;
+    let (y, means) = (matrix(&y), Some(matrix(&means)).filter(|means| means.nrows() > 0));
+    let fit = in_pool(threads, || find_factors(&locations, y, means, &settings))?;
     let column = |of: fn(&Summary) -> f64| -> Vec<f64> { fit.summaries.iter().map(of).collect() };
     let summary = list!(
         variance = column(|s| s.variance),
@@ -67,6 +69,7 @@ fn rust_find_factors(
     let tissue = list!(
         values = to_r(fit.tissue.values.as_ref()),
         totals = to_r(fit.tissue.totals.as_ref()),
+        sample_means = to_r(fit.tissue.sample_means.as_ref()),
         seen = to_r(fit.tissue.seen.as_ref()),
         lengthscale = kernels.iter().map(|k| k.lengthscale * unit).collect::<Vec<f64>>(),
         delta = kernels.iter().map(|k| k.delta).collect::<Vec<f64>>(),
@@ -75,6 +78,7 @@ fn rust_find_factors(
     );
     Ok(list!(
         values = to_r(fit.values.as_ref()),
+        sample_means = to_r(fit.sample_means.as_ref()),
         std_errors = to_r(fit.std_errors.as_ref()),
         totals = to_r(fit.totals.as_ref()),
         loadings = to_r(fit.loadings.as_ref()),

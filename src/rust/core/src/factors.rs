@@ -12,6 +12,7 @@ mod genes;
 pub(crate) mod kriging;
 mod model;
 mod rotation;
+mod sample_means;
 pub(crate) mod small;
 mod smoother;
 
@@ -23,6 +24,7 @@ use frame::Frame;
 use genes::Genes;
 use model::{Fit, Loadings, finish, fit};
 use rayon::prelude::*;
+use sample_means::sample_means;
 use small::{dot, eigen_decreasing, function, gram, inverse, times, weighted_gram};
 use smoother::{Smoother, default_lengthscales};
 
@@ -101,8 +103,10 @@ pub struct HeldOut {
 /// Factors, in order of the variance that they explain.
 #[derive(Debug, Clone)]
 pub struct Factors {
-    /// The smooth parts, each of variance 1 over the locations: locations × factors.
+    /// The smooth parts, each of variance 1 over the locations before the samples' means are added: locations × factors.
     pub values: Mat<f64>,
+    /// The factors' means in each sample, which are in `values` and `totals`: samples × factors.
+    pub sample_means: Mat<f64>,
     /// Their posterior standard deviations.
     pub std_errors: Mat<f64>,
     /// The factors with what each location has of its own, in the same unit.
@@ -137,6 +141,8 @@ pub struct Tissue {
     pub totals: Mat<f64>,
     /// The fields of which coordinates are sums, for [`predict`]: locations × fields.
     pub seen: Mat<f64>,
+    /// Their means in each sample, which are in `values` and `totals`: samples × fields.
+    pub sample_means: Mat<f64>,
     /// One for each field.
     pub kernels: Vec<Kernel>,
     /// Fields × coordinates.
@@ -145,12 +151,26 @@ pub struct Tissue {
 
 /// Finds factors; the result does not depend on the size of the current rayon pool.
 ///
-/// `y` is expression, locations × genes, centred within samples, every column finite and not constant.
+/// `y` is expression, locations × genes, centred within samples, every column finite and not constant. `means` are what
+/// was subtracted, samples × genes, from which factors have their means in each sample; without them these are 0, as of
+/// one sample.
 ///
 /// # Errors
-/// A setting outside its range, a column that is constant or not finite, or sizes that disagree.
-pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settings) -> Result<Factors> {
+/// A setting outside its range, a column that is constant or not finite, means that are not finite, or sizes that disagree.
+pub fn find_factors(
+    locations: &Locations,
+    y: MatRef<'_, f64>,
+    means: Option<MatRef<'_, f64>>,
+    settings: &Settings,
+) -> Result<Factors> {
     check_size("rows of y", locations.len(), y.nrows())?;
+    if let Some(means) = means {
+        check_size("rows of the means", locations.samples().len(), means.nrows())?;
+        check_size("columns of the means", y.ncols(), means.ncols())?;
+        if let Some(&value) = means.col_iter().flat_map(|column| column.iter()).find(|m| !m.is_finite()) {
+            return Err(Error::Parameter { name: "means", value, must_be: "finite" });
+        }
+    }
     let count = settings.genes.unwrap_or(y.ncols());
     if count > y.ncols() || settings.fold_genes.iter().flatten().any(|&g| g >= y.ncols()) {
         return Err(Error::Shape { what: "columns of y", expected: count, got: y.ncols() });
@@ -204,13 +224,52 @@ pub fn find_factors(locations: &Locations, y: MatRef<'_, f64>, settings: &Settin
             best(&held_out, &axes.explained, noise).unwrap_or(most)
         }
     };
-    let tissue = tissue(&smoother, &whole, &axes);
+    let samples = Samples::new(locations, &genes, means);
+    let tissue = tissue(&smoother, &whole, &axes, &samples)?;
     let simple = simplify(&genes, &mut smoother, whole, &axes, count)?;
-    let mut found = report(&smoother, simple, count, tissue, (held_out, supported));
+    let mut found = report(&smoother, simple, count, tissue, (held_out, supported), &samples)?;
     let kernels = found.summaries.iter_mut().map(|s| &mut s.lengthscale);
     let kernels = kernels.chain(found.tissue.kernels.iter_mut().map(|kernel| &mut kernel.lengthscale));
     kernels.for_each(|lengthscale| *lengthscale *= frame.unit());
     Ok(found)
+}
+
+/// What is known of how samples differ.
+struct Samples<'a> {
+    locations: &'a Locations,
+    sizes: Vec<usize>,
+    /// Genes × samples; `None` if they are all the same.
+    differences: Option<Mat<f64>>,
+}
+
+impl<'a> Samples<'a> {
+    fn new(locations: &'a Locations, genes: &Genes<'_>, means: Option<MatRef<'_, f64>>) -> Self {
+        let sizes: Vec<usize> = locations.samples().iter().map(|rows| rows.len()).collect();
+        let means = means.filter(|_| sizes.len() > 1);
+        let differences = means.map(|means| genes.differences(means, &sizes));
+        Self { locations, sizes, differences }
+    }
+
+    /// Means of a fit's factors: samples × factors.
+    fn means(&self, fit: &Fit) -> Result<Mat<f64>> {
+        match &self.differences {
+            Some(differences) => {
+                sample_means(differences, &fit.loadings, moments(&fit.total).as_ref(), &self.sizes)
+            }
+            None => Ok(Mat::zeros(self.sizes.len(), fit.total.ncols())),
+        }
+    }
+
+    /// Adds means to what is 0 in the mean of each sample.
+    fn add(&self, means: &Mat<f64>, to: &mut Mat<f64>) {
+        if self.differences.is_some() {
+            for (s, rows) in self.locations.samples().iter().enumerate() {
+                for j in 0..to.ncols() {
+                    to.col_as_slice_mut(j)[rows.clone()].iter_mut().for_each(|x| *x += means[(s, j)]);
+                }
+            }
+        }
+    }
 }
 
 /// A basis of the smooth factors in which the first ones explain most of the genes, weighted by their precision: the
@@ -370,7 +429,7 @@ fn simplify(
 }
 
 /// The leading axes, in the metric in which genes' noise is 1.
-fn tissue(smoother: &Smoother, fit: &Fit, axes: &Axes) -> Tissue {
+fn tissue(smoother: &Smoother, fit: &Fit, axes: &Axes, samples: &Samples<'_>) -> Result<Tissue> {
     let smooth = &axes.smooth;
     // Where nothing is smooth, all places are alike.
     let count = smooth.len().clamp(1, AXES);
@@ -378,13 +437,18 @@ fn tissue(smoother: &Smoother, fit: &Fit, axes: &Axes) -> Tissue {
     let turn = Mat::from_fn(smooth.len(), count, scale);
     let turned = |m: &Mat<f64>| times(columns(m, smooth).as_ref(), turn.as_ref());
     let kernel = |k: usize| kernel(smoother, fit, k);
-    Tissue {
-        values: turned(&fit.smooth),
-        totals: turned(&fit.total),
+    let means = samples.means(fit)?;
+    let (mut values, mut totals, moved) = (turned(&fit.smooth), turned(&fit.total), turned(&means));
+    samples.add(&moved, &mut values);
+    samples.add(&moved, &mut totals);
+    Ok(Tissue {
+        values,
+        totals,
         seen: columns(&fit.seen, smooth),
+        sample_means: columns(&means, smooth),
         kernels: smooth.iter().map(|&k| kernel(k)).collect(),
         turn,
-    }
+    })
 }
 
 /// The kernel of a factor's smooth part.
@@ -403,7 +467,8 @@ fn report(
     count: usize,
     tissue: Tissue,
     (held_out, supported): (Vec<HeldOut>, Option<bool>),
-) -> Factors {
+    samples: &Samples<'_>,
+) -> Result<Factors> {
     let n = fit.smooth.nrows() as f64;
     let genes = fit.loadings.mean.nrows() as f64;
     let summary = |k: usize| {
@@ -428,8 +493,16 @@ fn report(
     let pick = |m: &Mat<f64>, f: &dyn Fn(f64, f64) -> f64| {
         Mat::from_fn(m.nrows(), count, |i, j| f(m[(i, order[j])], scales[j]))
     };
-    Factors {
+    let mut sample_means = pick(&samples.means(&fit)?, &|x, s| x / s);
+    // A factor without a smooth part has no place in a sample.
+    for (j, &k) in order.iter().enumerate() {
+        if fit.choices[k].is_none() {
+            sample_means.col_as_slice_mut(j).fill(0.0);
+        }
+    }
+    let mut found = Factors {
         values: pick(&fit.smooth, &|x, s| x / s),
+        sample_means,
         std_errors: pick(&fit.smooth_variance, &|x, s| (x / (s * s)).sqrt()),
         totals: pick(&fit.total, &|x, s| x / s),
         loadings: pick(&fit.loadings.mean, &|x, s| x * s),
@@ -444,7 +517,10 @@ fn report(
         supported,
         held_out,
         iterations: fit.iterations,
-    }
+    };
+    samples.add(&found.sample_means, &mut found.values);
+    samples.add(&found.sample_means, &mut found.totals);
+    Ok(found)
 }
 
 /// The number of factors, from 1, that predicts left-out locations best, the first of equal ones; `None` if none were left

@@ -39,7 +39,8 @@ fn correlation(x: &[f64], y: &[f64]) -> f64 {
 }
 
 fn fit(locations: &Locations, y: &Mat<f64>, n_factors: Option<usize>) -> Factors {
-    find_factors(locations, y.as_ref(), &Settings { n_factors, most: 6, ..Settings::default() }).unwrap()
+    let settings = Settings { n_factors, most: 6, ..Settings::default() };
+    find_factors(locations, y.as_ref(), None, &settings).unwrap()
 }
 
 #[test]
@@ -68,6 +69,44 @@ fn programs_are_found_again_and_their_number() {
             .fold(0.0_f64, |a, &x| if x.abs() > a.abs() { x } else { a });
         assert!(largest > 0.0);
     }
+}
+
+/// The first program grows along x, and a factor of two halves side by side goes on from one to the other.
+#[test]
+fn halves_of_a_tissue_have_the_means_that_they_have_in_it() {
+    let (locations, programs, y) = tissue();
+    let n = locations.len();
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| programs[(a, 0)].total_cmp(&programs[(b, 0)]));
+    let sizes = [n / 3, n - n / 3];
+    let coords = Mat::from_fn(n, 2, |i, k| locations.coords()[(order[i], k)]);
+    let halves = Locations::with_samples(coords.as_ref(), &sizes).unwrap();
+    let rows = halves.samples();
+    let mean = |rows: &std::ops::Range<usize>, g: usize| {
+        rows.clone().map(|i| y[(order[i], g)]).sum::<f64>() / rows.len() as f64
+    };
+    // Genes differ by what is no program too, as sections do.
+    let means = Mat::from_fn(2, GENES, |s, g| mean(&rows[s], g) + 0.1 * ((7 * g + 3 * s) as f64).sin());
+    let own = |i: usize| usize::from(i >= sizes[0]);
+    let centred = Mat::from_fn(n, GENES, |i, g| y[(order[i], g)] - mean(&rows[own(i)], g));
+    let settings = Settings { n_factors: Some(2), most: 6, ..Settings::default() };
+    let found = |means| find_factors(&halves, centred.as_ref(), means, &settings).unwrap();
+    let (moved, still) = (found(Some(means.as_ref())), found(None));
+    let program: Vec<f64> = order.iter().map(|&i| programs[(i, 0)]).collect();
+    let best = |found: &Factors| {
+        (0..2).map(|j| correlation(&program, found.values.col_as_slice(j)).abs()).fold(0.0, f64::max)
+    };
+    assert!(best(&moved) > 0.95 && best(&still) < 0.9, "{} {}", best(&moved), best(&still));
+    // Nothing else differs.
+    for j in 0..2 {
+        for i in 0..n {
+            let shift = moved.sample_means[(own(i), j)];
+            assert!((moved.values[(i, j)] - still.values[(i, j)] - shift).abs() < 1e-12);
+            assert!((moved.totals[(i, j)] - still.totals[(i, j)] - shift).abs() < 1e-12);
+        }
+        assert_eq!(still.sample_means[(0, j)], 0.0);
+    }
+    assert!(find_factors(&halves, centred.as_ref(), Some(means.subrows(0, 1)), &settings).is_err());
 }
 
 #[test]

@@ -312,7 +312,13 @@ fn factors_case(random: &mut SplitMix64) {
         genes: pick(random, &[None, None, Some(1), Some(3), Some(7)]),
         fold_genes: (0..random.below(3)).map(|_| (0..random.below(4)).collect()).collect(),
     };
-    let Ok(found) = find_factors(&locations, y.as_ref(), &settings) else { return };
+    let first = random.below(n);
+    let sizes = if random.below(3) == 0 { vec![first, n - first] } else { vec![n] };
+    let Ok(locations) = Locations::with_samples(locations.coords(), &sizes) else { return };
+    let means =
+        Mat::from_fn(sizes.len(), genes, |_, _| if strange { number(random) } else { random.normal() });
+    let means = (random.below(2) == 0).then_some(means.as_ref());
+    let Ok(found) = find_factors(&locations, y.as_ref(), means, &settings) else { return };
     let finite = |m: &Mat<f64>| m.col_iter().all(|column| column.iter().all(|x| x.is_finite()));
     assert!(finite(&found.values) && finite(&found.totals) && finite(&found.loadings) && finite(&found.seen));
     assert!(found.noise.iter().all(|v| *v > 0.0 && v.is_finite()), "{:?}", found.noise);

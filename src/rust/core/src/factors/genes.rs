@@ -71,6 +71,14 @@ impl<'a> Genes<'a> {
         (self.y[(row, gene)] - self.mean[gene]) * self.scale[gene]
     }
 
+    /// What means of samples (samples × genes) differ by from the mean over all locations, as [`Genes::at`] gives
+    /// values: genes × samples. `sizes` are numbers of locations.
+    pub fn differences(&self, means: MatRef<'_, f64>, sizes: &[usize]) -> Mat<f64> {
+        let all = |g: usize| means.col(g).iter().zip(sizes).map(|(m, &n)| m * n as f64).sum::<f64>();
+        let whole: Vec<f64> = (0..self.len()).map(|g| all(g) / self.n() as f64).collect();
+        Mat::from_fn(self.len(), sizes.len(), |g, s| (means[(s, g)] - whole[g]) * self.scale[g])
+    }
+
     /// Y b: locations × columns.
     pub fn times(&self, b: MatRef<'_, f64>) -> Mat<f64> {
         let b = Mat::from_fn(b.nrows(), b.ncols(), |g, k| b[(g, k)] * self.scale[g]);

@@ -173,7 +173,8 @@ fn evidence(genes: &Genes<'_>, loadings: &Loadings) -> (Mat<f64>, Mat<f64>) {
     (genes.times(weighted.as_ref()), second_moment(loadings))
 }
 
-fn second_moment(loadings: &Loadings) -> Mat<f64> {
+/// E L' psi⁻¹ L.
+pub(crate) fn second_moment(loadings: &Loadings) -> Mat<f64> {
     let weights: Vec<f64> = loadings.noise.iter().map(|v| 1.0 / v).collect();
     let mean = loadings.mean.as_ref();
     let mut d = weighted_gram(mean, &weights, mean);
