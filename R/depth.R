@@ -215,7 +215,7 @@ describe_depth <- function(prepared, fitter) {
     ),
     tau = if (treatment == "shrunk") spread$tau,
     tau_bounds = if (treatment == "shrunk") c(rough = spread$rough, smooth = spread$smooth),
-    anchors = if (!is.null(found$anchors)) prepared$input$genes[found$anchors$genes]
+    anchors = if (!is.null(found$anchors)) prepared$input$genes[found$anchors]
   )
 }
 

@@ -151,7 +151,7 @@ robust_size_factors <- function(input, summary, patches, run) {
   }
   anchors <- find_anchors(input, summary, found, patches, run)
   if (!is.null(anchors)) {
-    among <- seq_along(input$genes) %in% anchors$genes
+    among <- seq_along(input$genes) %in% anchors
     found <- refine(among, subset_totals(input, among))
     found$anchors <- anchors
   }
@@ -323,8 +323,7 @@ anchor_share <- 0.1
 #' smooth part of the size factors, that part is composition: the panel has many markers of one region.
 #'
 #' @param found Size factors.
-#' @returns `NULL`, or a list: `genes`, indices of the anchors, and `known`, of how many genes the exponent
-#'   is known.
+#' @returns Indices of the anchors, or `NULL`.
 #' @noRd
 find_anchors <- function(input, summary, found, patches, run) {
   log_size <- log(found$size)
@@ -341,5 +340,5 @@ find_anchors <- function(input, summary, found, patches, run) {
   if (sum(anchors) < max(5, anchor_share * sum(known))) {
     return(NULL)
   }
-  list(genes = genes[anchors], known = sum(known))
+  genes[anchors]
 }

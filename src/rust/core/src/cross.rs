@@ -11,6 +11,7 @@
 use crate::engine::expected_pairs;
 use crate::error::{Error, Result, check_size};
 use crate::interrupt;
+use crate::kernel::Radial;
 use crate::locations::Locations;
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
@@ -180,6 +181,7 @@ impl Near {
         if trees.iter().map(|tree| expected_pairs(tree, reach2, enough)).sum::<f64>() > enough {
             return Err(too_many);
         }
+        let kernel = Radial::squared_exponential(lengthscale);
         for tree in trees {
             interrupt::check()?;
             let found: Vec<Vec<(u32, f32)>> = (0..tree.rows().len())
@@ -189,8 +191,7 @@ impl Near {
                     let mut list = Vec::new();
                     tree.within(place, reach2, |other, d2| {
                         if other != place {
-                            let weight = (-0.5 * (d2.sqrt() / lengthscale).powi(2)).exp();
-                            list.push((tree.rows()[other] as u32, weight as f32));
+                            list.push((tree.rows()[other] as u32, kernel.value(d2) as f32));
                         }
                     });
                     list.sort_unstable_by_key(|pair| pair.0);

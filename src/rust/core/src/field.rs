@@ -23,7 +23,6 @@ mod prior;
 mod waves;
 
 use crate::error::{Error, Result, check_size};
-use crate::factors::anchors::squared;
 use crate::factors::frame::Frame;
 use crate::interrupt;
 use crate::kd_tree::Point;
@@ -185,22 +184,6 @@ struct By<'a> {
     draws: &'a dyn Smoother,
     /// What leaves the variance that is known, if draws are smoothed by something better.
     worse: Option<&'a dyn Smoother>,
-}
-
-/// The squared exponential by its squared distance.
-#[derive(Clone, Copy)]
-struct Kernel(f64);
-
-impl Kernel {
-    fn new(lengthscale: f64) -> Self {
-        // No infinity, which would not be 1 at the distance 0.
-        Self((-0.5 / (lengthscale * lengthscale)).max(-f64::MAX))
-    }
-
-    #[inline]
-    fn at(self, a: &Point, b: &Point) -> f64 {
-        (self.0 * squared(a, b)).exp()
-    }
 }
 
 /// One sample.

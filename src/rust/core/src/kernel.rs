@@ -163,9 +163,7 @@ impl Kernel {
     /// The covariance as a function of the squared distance; `None` if it depends on more.
     pub fn radial(&self) -> Option<Radial> {
         match self.family {
-            Family::SquaredExponential => {
-                Some(Radial::SquaredExponential { factor: (-0.5 / (self.scale * self.scale)).max(-f64::MAX) })
-            }
+            Family::SquaredExponential => Some(Radial::squared_exponential(self.scale)),
             Family::Matern32 => {
                 Some(Radial::Matern32 { factor: (3.0_f64.sqrt() / self.scale).min(f64::MAX) })
             }
@@ -209,6 +207,12 @@ pub enum Radial {
 }
 
 impl Radial {
+    /// The squared exponential of a positive lengthscale.
+    pub fn squared_exponential(lengthscale: f64) -> Self {
+        // No infinity, which would not be 1 at the distance 0.
+        Self::SquaredExponential { factor: (-0.5 / (lengthscale * lengthscale)).max(-f64::MAX) }
+    }
+
     /// The covariance at a squared distance.
     #[inline]
     pub fn value(&self, squared_distance: f64) -> f64 {

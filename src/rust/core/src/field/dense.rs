@@ -1,10 +1,12 @@
 //! The exact posterior: a Cholesky factor of K + delta over all locations of a sample.
 
-use super::{Kernel, Smoother};
+use super::Smoother;
 use crate::error::Result;
+use crate::factors::anchors::squared;
 use crate::factors::kriging::cholesky;
 use crate::interrupt;
 use crate::kd_tree::Point;
+use crate::kernel::Radial;
 use crate::memory;
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::{
@@ -23,7 +25,7 @@ const COLUMNS: usize = 32;
 pub(super) struct Dense<'a> {
     points: &'a [Point],
     new: &'a [Point],
-    kernel: Kernel,
+    kernel: Radial,
     delta: f64,
     factor: Mat<f64>,
 }
@@ -32,13 +34,13 @@ impl<'a> Dense<'a> {
     pub fn new(points: &'a [Point], new: &'a [Point], lengthscale: f64, delta: f64) -> Result<Self> {
         let n = points.len();
         memory::check(8.0 * (n as f64).powi(2))?;
-        let kernel = Kernel::new(lengthscale);
+        let kernel = Radial::squared_exponential(lengthscale);
         let mut factor = Mat::zeros(n, n);
         factor.as_mut().par_col_chunks_mut(COLUMNS).enumerate().for_each(|(chunk, mut columns)| {
             for k in 0..columns.ncols() {
                 let j = chunk * COLUMNS + k;
                 for i in j..n {
-                    columns[(i, k)] = kernel.at(&points[i], &points[j]);
+                    columns[(i, k)] = kernel.value(squared(&points[i], &points[j]));
                 }
                 columns[(j, k)] += delta;
             }
@@ -76,7 +78,9 @@ impl<'a> Dense<'a> {
 
     /// The kernel between all locations and some places.
     fn cross(&self, new: &[Point]) -> Mat<f64> {
-        Mat::from_fn(self.points.len(), new.len(), |i, k| self.kernel.at(&self.points[i], &new[k]))
+        Mat::from_fn(self.points.len(), new.len(), |i, k| {
+            self.kernel.value(squared(&self.points[i], &new[k]))
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! off by the mesh's window. Points that are few have the root of their kernel. Meshes that would be too large, of kernels
 //! far below the spacing or along curves in space, give way to sums of random waves (Rahimi & Recht 2007).
 
-use super::Kernel;
+use crate::factors::anchors::squared;
 use crate::factors::kriging::cholesky;
 use crate::factors::small::dot;
 use crate::grid::fourier::{Table, Workspace};
@@ -12,6 +12,7 @@ use crate::grid::mesh::{self, Mesh, bounds};
 use crate::grid::pieces::split;
 use crate::grid::plan::{FEW, GENE_WIDTH};
 use crate::kd_tree::Point;
+use crate::kernel::Radial;
 use crate::random::SplitMix64;
 use faer::linalg::matmul::matmul;
 use faer::prelude::*;
@@ -151,10 +152,10 @@ fn how(coords: MatRef<'_, f64>, rows: &[u32], lengthscale: f64) -> How {
         let at = |i: usize| -> Point {
             std::array::from_fn(|k| if k < dim { coords[(rows[i] as usize, k)] } else { 0.0 })
         };
-        let kernel = Kernel::new(lengthscale);
+        let kernel = Radial::squared_exponential(lengthscale);
         let mut factor = vec![0.0; m * m];
         for i in 0..m {
-            (0..=i).for_each(|j| factor[i * m + j] = kernel.at(&at(i), &at(j)));
+            (0..=i).for_each(|j| factor[i * m + j] = kernel.value(squared(&at(i), &at(j))));
         }
         cholesky(&mut factor, m);
         return How::Few(factor);

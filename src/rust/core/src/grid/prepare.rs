@@ -6,6 +6,7 @@ use super::mesh::{Mesh, bounds};
 use super::pieces::split;
 use super::plan::{FEW, FINE_CELLS, FINE_REACH, FINE_WIDTH, GENE_CELLS, GENE_WIDTH};
 use super::strips::{LANES, REACH, Strips};
+use crate::kernel::Radial;
 use crate::null::score::EntrySums;
 use faer::MatRef;
 use std::ops::Range;
@@ -67,7 +68,7 @@ impl<'a> Meshes<'a> {
         let d2: f64 = (0..self.coords.ncols())
             .map(|k| (self.coords[(i as usize, k)] - self.coords[(j as usize, k)]).powi(2))
             .sum();
-        (-0.5 * d2 / (lengthscale * lengthscale)).exp()
+        Radial::squared_exponential(lengthscale).value(d2)
     }
 
     /// 1'K1.
