@@ -243,7 +243,7 @@ analyse_files <- function(options) {
   how <- options[c("pval_method", "approximation")]
   results <- do.call(spatial_test, c(prepared, how))
   hits <- results[which(results$qval < options$fdr), ]
-  say(nrow(results), " genes tested, ", nrow(hits), " at a q-value below ", options$fdr)
+  say(sum(!is.na(results$pval)), " genes tested, ", nrow(hits), " at a q-value below ", options$fdr)
   done <- list(
     tables = stats::setNames(list(results), options$results),
     results = results,
@@ -252,7 +252,9 @@ analyse_files <- function(options) {
 
   wants_hits <- !is.null(options$models) || !is.null(options$patterns)
   if (nrow(hits) == 0L && wants_hits) {
-    say("no such gene, so neither models nor patterns are written")
+    # those of an earlier run would be taken for this one's
+    unlink(unlist(options[c("models", "patterns", "pattern_values")]))
+    say("no such gene, so neither models nor patterns are written; files of an earlier run are removed")
     return(done)
   }
   if (!is.null(options$models)) {

@@ -15,8 +15,8 @@
 #' @param ... Must be empty.
 #' @param assay Which assay of a SummarizedExperiment has the counts.
 #' @returns `x` without what has too few counts, in the same order; a message says how many were left out.
-#'   [spatial_test()] matches coordinates to the spots that are left if both have names. A SpatialExperiment
-#'   carries its own.
+#'   Coordinates are to be those of the spots that are left (see the example); a SpatialExperiment carries its
+#'   own.
 #' @section Errors:
 #' `patina_error_input` if `x` cannot be read, `patina_error_argument` for limits that do not make sense,
 #' `patina_error_counts` if nothing is left.

@@ -112,8 +112,19 @@ choose_genes <- function(genes, input, arg, call) {
     results <- genes
     results$gene <- gene_names(results, arg, call)
     check_columns(results, "gene", arg, call, numeric = c("qval", "lengthscale"))
-    if (identical(utils::head(results$gene, length(input$genes)), input$genes)) {
+    if (nrow(results) == 0L) {
+      abort_patina(
+        c("{.arg {arg}} is a table of results without a row.", i = "Give the names of genes to have some."),
+        class = "argument",
+        call = call
+      )
+    }
+    own <- seq_along(input$genes)
+    if (identical(results$gene[own], input$genes) && !any(results$gene[-own] %in% input$genes)) {
       index <- seq_len(nrow(results))
+    } else {
+      # tables that were bound together: each gene counts once
+      results <- results[!duplicated(results$gene), ]
     }
     if (all(input$genes %in% results$gene) && !is.null(results[["qval"]])) {
       hits <- which(results$qval < 0.05)
@@ -258,7 +269,7 @@ match_new_coords <- function(newcoords, names, call) {
   there <- names %in% own
   if (all(there)) {
     newcoords <- newcoords[, match(names, own), drop = FALSE]
-  } else if (any(there)) {
+  } else if (any(there) || !all(is_numbered(own))) {
     # by position they might be exchanged
     abort_patina(
       c(
@@ -292,6 +303,10 @@ match_new_coords <- function(newcoords, names, call) {
   dimnames(new) <- list(NULL, names)
   new
 }
+
+#' Names of columns that nobody gave
+#' @noRd
+is_numbered <- function(names) grepl("^(V|X|Var|[.]+)?[0-9]+$", names)
 
 #' The samples of new locations, as numbers
 #' @noRd

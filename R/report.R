@@ -43,6 +43,14 @@ patina_report <- function(
     check_columns(models, c("gene", "model"), "models")
   }
   check_whole_number(n_genes, min = 1)
+  if (!rlang::is_string(title) || is.na(title) || title == "") {
+    abort_patina("{.arg title} must be a string.", class = "argument")
+  }
+  if (!inherits(results, "patina_test")) {
+    # a file that was read, or groups that were taken apart
+    run <- attr(results, "patina")
+    results <- tibble::new_tibble(as.list(results), nrow = nrow(results), class = "patina_test", patina = run)
+  }
   if (!rlang::is_string(file) || !dir.exists(dirname(file)) || dir.exists(file)) {
     abort_patina("{.arg file} must be the path of a file that can be written.", class = "argument")
   }
@@ -69,7 +77,9 @@ patina_report <- function(
   on.exit(unlink(work, recursive = TRUE))
   source <- file.path(work, "report.Rmd")
   file.copy(system.file("report", "report.Rmd", package = "patina"), source)
-  told <- list(results = results, patterns = patterns, models = models, genes = genes, title = title)
+  # between quotes of YAML
+  quoted <- gsub('(["\\\\])', "\\\\\\1", title)
+  told <- list(results = results, patterns = patterns, models = models, genes = genes, title = quoted)
   rmarkdown::render(
     source,
     output_file = "report.html",

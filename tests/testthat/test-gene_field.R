@@ -104,6 +104,11 @@ test_that("pictures are made, mistakes named", {
   expect_error(predict(results), class = "patina_error_argument")
   expect_error(predict(results, tissue$counts, xy, genes = "nobody"), class = "patina_error_names")
   expect_error(predict(results, tissue$counts, xy, level = 1), class = "patina_error_argument")
+  expect_error(
+    predict(results, tissue$counts, xy, newcoords = data.frame(row = 1, col = 2)),
+    "no columns x and y",
+    class = "patina_error_coords"
+  )
   expect_error(predict(results, tissue$counts, xy, newcoords = 1:3), class = "patina_error_coords")
   search <- spatial_test(tissue$counts, xy, kernels = "linear", threads = 1)
   expect_error(

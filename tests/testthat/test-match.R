@@ -61,3 +61,19 @@ test_that("genes that share a name are all taken, each with its own row of a tab
   input <- as_input(counts, xy)
   expect_identical(choose_genes(tibble::tibble(gene = input$genes), input, "genes", NULL)$index, 1:20)
 })
+
+test_that("tables that were bound together have each gene once, and an empty one is named as such", {
+  input <- list(genes = c("a", "b", "c"))
+  results <- data.frame(gene = c("a", "b", "c"), qval = c(0.01, 0.5, 0.02), lengthscale = 1)
+  once <- suppressMessages(choose_genes(results, input, "genes", NULL))
+  for (twice in list(rbind(results, results), rbind(results, results[3:1, ]))) {
+    expect_message(chosen <- choose_genes(twice, input, "genes", NULL), "Taking the 2 genes")
+    expect_identical(chosen[c("genes", "index")], once[c("genes", "index")])
+    expect_identical(chosen$results$qval, once$results$qval)
+  }
+  expect_error(
+    choose_genes(results[0, ], input, "genes", NULL),
+    "without a row",
+    class = "patina_error_argument"
+  )
+})

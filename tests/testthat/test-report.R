@@ -78,4 +78,12 @@ if (rmarkdown::pandoc_available("1.12.3")) {
       class = "patina_error_argument"
     )
   })
+
+  test_that("a table that was read from a file has a report too, whatever its title", {
+    results <- spatial_test(example_tissue(60, 12), threads = 1)
+    file <- withr::local_tempfile(fileext = ".html")
+    patina_report(as.data.frame(results), file = file, title = "C:\\data \"x\"")
+    expect_match(paste(readLines(file, warn = FALSE), collapse = " "), "12 genes tested", fixed = TRUE)
+    expect_error(patina_report(results, file = file, title = NULL), "title", class = "patina_error_argument")
+  })
 }
